@@ -1,0 +1,171 @@
+// Connection: one ngtcp2 connection with GnuTLS inside, as a machine. It knows streams, datagrams, congestion and keys.
+// It does not know real addresses, labels, other connections or policy beyond its verify policy: paths are synthetic,
+// and its endpoint translates. Driven by Session alone. RFC 9000, 9001, 9002, 9221.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/machine.h"
+#include "base/result.h"
+#include "session/types.h"
+
+namespace ravine::session {
+
+// A path as ngtcp2 sees it. `slot` is the PathId; `epoch` makes every migration a new path for ngtcp2 on both ends
+// (docs/protocol.md, "Synthetic addresses"). Different slot → different IP; same slot, other epoch → other port only.
+struct SyntheticPath {
+  PathId slot = 0;
+  std::uint16_t epoch = 0;
+  friend auto operator<=>(const SyntheticPath&, const SyntheticPath&) = default;
+};
+
+enum class CongestionControl : std::uint8_t { cubic, bbr };
+enum class ProtectionBackend : std::uint8_t { automatic, ipsec_mb, gnutls };
+
+// Sizes in bytes; 0 means unlimited only where said.
+struct ConnectionLimits {
+  std::uint64_t receive_window = 16u << 20;         // connection flow control; auto-tuned between initial and this
+  std::uint64_t stream_receive_window = 8u << 20;   // likewise per stream
+  std::uint64_t initial_receive_window = 1u << 20;
+  std::uint64_t send_buffer = 8u << 20;             // unacknowledged bytes held per stream
+  std::uint64_t peer_streams_bidirectional = 1024;  // open at once
+  std::uint64_t peer_streams_unidirectional = 256;
+  std::uint32_t datagram_queue = 4096;              // datagrams, each way
+  std::uint32_t datagram_queue_bytes = 4u << 20;
+};
+
+struct ConnectionOptions {
+  Role role = Role::dialler;
+  std::string alpn;
+  std::string server_name;                      // SNI; dialler only
+  const identity::LocalIdentity* local = nullptr;      // null: a guest without certificate
+  std::shared_ptr<const identity::VerifyPolicy> policy;
+  std::optional<identity::PeerId> expected_peer;
+  bool require_certificate = true;              // acceptor: ask the dialler for a certificate
+  ProtectionBackend protection = ProtectionBackend::automatic;
+  CongestionControl congestion = CongestionControl::cubic;
+  Duration initial_rtt{0};                      // 0: unknown
+  Duration idle_timeout = 60s;
+  Duration keep_alive{0};                       // 0: off
+  Duration handshake_timeout = 10s;
+  std::uint32_t max_udp_payload = 1452;         // cap of PMTU discovery; first packets are 1200
+  ConnectionLimits limits;
+  Bytes ticket;                                 // resumption ticket of this peer (opaque), dialler only
+  Bytes token;                                  // NEW_TOKEN from an earlier session, dialler only
+};
+
+// What arrived with an Initial that the endpoint accepts.
+struct AcceptedInitial {
+  Bytes original_dcid;               // DCID of the client's very first Initial
+  std::optional<Bytes> retry_scid;   // set when the token came from our Retry
+  Bytes client_scid;
+  Bytes token;
+  std::uint32_t version = 1;
+};
+
+struct OutgoingPacket {
+  std::uint8_t* data = nullptr;
+  std::uint32_t size = 0;
+  std::uint8_t ecn = 0;
+  SyntheticPath path;
+};
+
+enum class ReadOutcome : std::uint8_t {
+  ok,
+  dropped,    // not decodable or before the handshake could start: nothing changed, an offer stays
+  draining,   // the peer closed, or reset
+  failed,     // a connection error: write_close() has the packet, then delete after a drain period
+};
+
+class Connection {
+ public:
+  // `cid_prefix` is the first 8 bytes of every connection ID that we issue (our canonical receive label).
+  // dialler: initial_dcid = canonical transmit label ‖ random (≥ 8 bytes).
+  static Result<std::unique_ptr<Connection>> dial(Instant now, ConnectionOptions options, RandomSource& random,
+                                                  const WallClock& clock, ByteView secret, Label cid_prefix,
+                                                  Label initial_label, SyntheticPath path);
+  static Result<std::unique_ptr<Connection>> accept(Instant now, ConnectionOptions options, RandomSource& random,
+                                                    const WallClock& clock, ByteView secret, Label cid_prefix,
+                                                    const AcceptedInitial& initial, SyntheticPath path);
+  ~Connection();
+
+  // --- inputs of the driver
+  ReadOutcome read(Instant now, SyntheticPath path, std::uint8_t ecn, ByteView packet);
+  void handle_timeout(Instant now);
+
+  // --- outputs of the driver
+  // Writes packets into `space` and appends them to `packets`; returns bytes used. Respects pacing and congestion.
+  std::size_t write(Instant now, MutableBytes space, std::vector<OutgoingPacket>& packets);
+  // One CONNECTION_CLOSE packet for the error at hand, or an application close. Empty when none can be made.
+  std::optional<OutgoingPacket> write_close(Instant now, MutableBytes space);
+  Deadline next_deadline() const;
+  std::optional<Event> poll_event();  // session field is left empty: Session fills it
+  bool has_events() const;
+  // Connection IDs to route: issued and retired since the last call.
+  struct CidChange { std::array<std::uint8_t, 20> cid; std::uint8_t size; bool retired; };
+  std::optional<CidChange> poll_cid_change();
+
+  // --- state
+  bool is_handshake_complete() const;
+  bool is_confirmed() const;   // the peer accepted us (trap 6)
+  bool is_closed() const;
+  const CloseReason& close_reason() const;
+  void close(Instant now, AppError code, std::string text);
+  const SessionInfo& info() const;
+  std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;  // RFC 5705; from handshake complete on
+  void release_tls();          // frees the TLS state once confirmed and no ticket is awaited (about 10 KiB)
+
+  // --- streams: see Session for the meaning of each
+  Result<StreamId> open_stream(StreamKind kind, void* context);
+  void set_stream_context(StreamId stream, void* context);
+  void* stream_context(StreamId stream) const;
+  std::size_t write_stream(StreamId stream, ByteView data);
+  MutableBytes reserve_stream(StreamId stream, std::size_t wanted);
+  void commit_stream(StreamId stream, std::size_t size);
+  void finish_stream(StreamId stream);
+  void reset_stream(StreamId stream, AppError code);
+  void stop_stream(StreamId stream, AppError code);
+  void set_stream_priority(StreamId stream, std::uint8_t urgency);
+  ByteView peek_stream(StreamId stream) const;
+  void consume_stream(StreamId stream, std::size_t size);
+  bool is_stream_finished(StreamId stream) const;
+  std::uint64_t stream_unacknowledged(StreamId stream) const;
+  std::size_t open_streams() const;
+
+  // --- datagrams
+  enum class DatagramOutcome : std::uint8_t { queued, too_large, queue_full, unsupported };
+  DatagramOutcome send_datagram(ByteView data);
+  std::size_t max_datagram_size() const;  // bytes that fit one packet on the current path now; 0: not yet
+  std::optional<ByteView> peek_datagram() const;
+  void pop_datagram();
+
+  // --- paths
+  enum class MigrateOutcome : std::uint8_t { started, not_yet, no_spare_id, refused };
+  // Dialler only (trap 2, never abort): `immediate` when the current path is dead.
+  MigrateOutcome migrate(Instant now, SyntheticPath path, bool immediate);
+  struct PathVerdict { SyntheticPath path; bool validated; };
+  std::optional<PathVerdict> poll_path_verdict();
+  SyntheticPath current_path() const;
+  Duration probe_timeout() const;        // PTO of RFC 9002 §6.2.1
+  Duration smoothed_rtt() const;
+  std::uint64_t congestion_window() const;
+  std::uint64_t bytes_in_flight() const;
+  std::uint32_t path_mtu() const;        // UDP payload bytes
+  bool matches_reset_token(ByteView tail16) const;  // of a connection ID in use towards the peer
+  Bytes current_dcid() const;
+  std::vector<Bytes> issued_cids() const;
+  void initiate_key_update(Instant now);
+  std::optional<Bytes> poll_ticket();    // resumption tickets, opaque
+  std::optional<Bytes> poll_token();     // NEW_TOKEN tokens
+
+ private:
+  Connection();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ravine::session

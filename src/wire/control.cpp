@@ -1,0 +1,48 @@
+#include "wire/control.h"
+
+namespace ravine::wire {
+
+Bytes encode_control(const ControlMessage& message) {
+  ByteWriter writer;
+  writer.write_varint(message.ByteSizeLong());
+  Bytes bytes = writer.take();
+  const std::size_t head = bytes.size();
+  bytes.resize(head + message.ByteSizeLong());
+  message.SerializeToArray(bytes.data() + head, static_cast<int>(bytes.size() - head));
+  return bytes;
+}
+
+void ControlDecoder::feed(ByteView bytes) {
+  if (failed_) return;
+  if (start_ > 0 && start_ == buffer_.size()) {
+    buffer_.clear();
+    start_ = 0;
+  }
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+}
+
+ControlDecoder::Outcome ControlDecoder::poll(ControlMessage& out) {
+  if (failed_) return Outcome::malformed;
+  ByteReader reader(ByteView(buffer_).subspan(start_));
+  const std::uint64_t size = reader.read_varint();
+  if (!reader.ok()) return Outcome::need_more;
+  if (size > kMaxControlMessage) {
+    failed_ = true;
+    return Outcome::malformed;
+  }
+  if (reader.remaining() < size) return Outcome::need_more;
+  const ByteView body = reader.read_view(size);
+  out.Clear();
+  if (!out.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
+    failed_ = true;
+    return Outcome::malformed;
+  }
+  start_ = buffer_.size() - reader.remaining();
+  if (start_ > kMaxControlMessage) {
+    buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(start_));
+    start_ = 0;
+  }
+  return Outcome::message;
+}
+
+}  // namespace ravine::wire

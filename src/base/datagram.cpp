@@ -1,7 +1,8 @@
-#include "base/ensure.h"
-#include "session/types.h"
+#include "base/datagram.h"
 
-namespace ravine::session {
+#include "base/ensure.h"
+
+namespace ravine {
 
 std::uint16_t TransmitBatch::intern(const Route& route) {
   // Packets come in runs of one route, so the newest entries are the likely ones.
@@ -30,4 +31,4 @@ void TransmitBatch::clear() {
   routes_.clear();
 }
 
-}  // namespace ravine::session
+}  // namespace ravine

@@ -1,6 +1,10 @@
 # ravine_layer(NAME SOURCES… DEPENDS… ): one static library per folder of src/, named ravine_NAME, and, when the folder
 # has *_test.cpp files, one test program ravine_NAME_test registered with the CTest label "unit".
-include(GoogleTest)
+
+# What the sanitizer variants build: every test program, and those with threads or a real event loop.
+add_custom_target(ravine_tests)
+add_custom_target(ravine_threaded_tests)
+set(RAVINE_THREADED_TESTS ravine_host_test ravine_runtime_test ravine_services_test ravine_node_test)
 
 # Functions are inlined and symbols hidden across the static libraries; the installed library chooses what it exports.
 function(ravine_layer name)
@@ -30,6 +34,10 @@ function(ravine_test name)
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
+  endif()
+  add_dependencies(ravine_tests ${name})
+  if(name IN_LIST RAVINE_THREADED_TESTS)
+    add_dependencies(ravine_threaded_tests ${name})
   endif()
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})

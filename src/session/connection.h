@@ -1,6 +1,6 @@
-// Connection: one ngtcp2 connection with GnuTLS inside, as a machine. It knows streams, datagrams, congestion and keys.
-// It does not know real addresses, labels, other connections or policy beyond its verify policy: paths are synthetic,
-// and its endpoint translates. Driven by Session alone. RFC 9000, 9001, 9002, 9221.
+// Connection: one ngtcp2 connection with GnuTLS inside, as a machine. It knows streams, datagrams, congestion
+// and keys. It does not know real addresses, labels, other connections or policy beyond its verify policy:
+// paths are synthetic, and its endpoint translates. Driven by Session alone. RFC 9000, 9001, 9002, 9221.
 #pragma once
 
 #include <array>
@@ -11,12 +11,15 @@
 
 #include "base/machine.h"
 #include "base/result.h"
+#include "session/block_pool.h"
+#include "session/tls_context.h"
 #include "session/types.h"
 
 namespace ravine::session {
 
-// A path as ngtcp2 sees it. `slot` is the PathId; `epoch` makes every migration a new path for ngtcp2 on both ends
-// (docs/protocol.md, "Synthetic addresses"). Different slot → different IP; same slot, other epoch → other port only.
+// A path as ngtcp2 sees it. `slot` is the PathId; `epoch` makes every migration a new path for ngtcp2 on both
+// ends (docs/protocol.md, "Synthetic addresses"). Different slot → different IP; same slot, other epoch →
+// other port only.
 struct SyntheticPath {
   PathId slot = 0;
   std::uint16_t epoch = 0;
@@ -28,40 +31,47 @@ enum class ProtectionBackend : std::uint8_t { automatic, ipsec_mb, gnutls };
 
 // Sizes in bytes; 0 means unlimited only where said.
 struct ConnectionLimits {
-  std::uint64_t receive_window = 16u << 20;         // connection flow control; auto-tuned between initial and this
-  std::uint64_t stream_receive_window = 8u << 20;   // likewise per stream
+  std::uint64_t receive_window = 16u << 20;  // connection flow control; auto-tuned between initial and this
+  std::uint64_t stream_receive_window = 8u << 20;  // likewise per stream
   std::uint64_t initial_receive_window = 1u << 20;
   std::uint64_t send_buffer = 8u << 20;             // unacknowledged bytes held per stream
   std::uint64_t peer_streams_bidirectional = 1024;  // open at once
   std::uint64_t peer_streams_unidirectional = 256;
-  std::uint32_t datagram_queue = 4096;              // datagrams, each way
+  std::uint32_t datagram_queue = 4096;  // datagrams, each way
   std::uint32_t datagram_queue_bytes = 4u << 20;
+  std::uint32_t peer_resets_per_second = 2000;  // RESET_STREAM and STOP_SENDING; above: the connection closes
 };
 
+// A dialler names itself and its peer here. An acceptor gives `selector` instead of alpn, server_name, tls,
+// policy, expected_peer: they follow from the ClientHello.
 struct ConnectionOptions {
   Role role = Role::dialler;
-  std::string alpn;
-  std::string server_name;                      // SNI; dialler only
-  const identity::LocalIdentity* local = nullptr;      // null: a guest without certificate
-  std::shared_ptr<const identity::VerifyPolicy> policy;
-  std::optional<identity::PeerId> expected_peer;
-  bool require_certificate = true;              // acceptor: ask the dialler for a certificate
+  std::string alpn;                                      // dialler only
+  std::string server_name;                               // SNI; dialler only
+  std::shared_ptr<const TlsContext> tls;                 // dialler only
+  std::shared_ptr<const identity::VerifyPolicy> policy;  // dialler only
+  std::optional<identity::PeerId> expected_peer;         // dialler only
+  NetworkId network;                                     // dialler only: told in SessionInfo
+  const AcceptSelector* selector = nullptr;              // acceptor only; must outlive the handshake
+  std::shared_ptr<BlockPool> blocks;                     // stream buffers; null: a pool of its own
   ProtectionBackend protection = ProtectionBackend::automatic;
   CongestionControl congestion = CongestionControl::cubic;
-  Duration initial_rtt{0};                      // 0: unknown
+  Duration initial_rtt{0};  // 0: unknown
   Duration idle_timeout = 60s;
-  Duration keep_alive{0};                       // 0: off
+  Duration keep_alive{0};  // 0: off
   Duration handshake_timeout = 10s;
-  std::uint32_t max_udp_payload = 1452;         // cap of PMTU discovery; first packets are 1200
+  std::uint32_t max_udp_payload = 1452;  // cap of PMTU discovery, 1200..65527; first packets are 1200
+  std::uint64_t packets_per_key =
+      1u << 23;  // then the keys are updated; RFC 9001 §6.6 allows 2^23 for AES-GCM
   ConnectionLimits limits;
-  Bytes ticket;                                 // resumption ticket of this peer (opaque), dialler only
-  Bytes token;                                  // NEW_TOKEN from an earlier session, dialler only
+  Bytes ticket;  // resumption ticket of this peer (opaque), dialler only
+  Bytes token;   // NEW_TOKEN from an earlier session, dialler only
 };
 
 // What arrived with an Initial that the endpoint accepts.
 struct AcceptedInitial {
-  Bytes original_dcid;               // DCID of the client's very first Initial
-  std::optional<Bytes> retry_scid;   // set when the token came from our Retry
+  Bytes original_dcid;              // DCID of the client's very first Initial
+  std::optional<Bytes> retry_scid;  // set when the token came from our Retry
   Bytes client_scid;
   Bytes token;
   std::uint32_t version = 1;
@@ -76,20 +86,22 @@ struct OutgoingPacket {
 
 enum class ReadOutcome : std::uint8_t {
   ok,
-  dropped,    // not decodable or before the handshake could start: nothing changed, an offer stays
-  draining,   // the peer closed, or reset
-  failed,     // a connection error: write_close() has the packet, then delete after a drain period
+  dropped,   // not decodable or before the handshake could start: nothing changed, an offer stays
+  draining,  // the peer closed, or reset
+  failed,    // a connection error: write_close() has the packet, then delete after a drain period
 };
 
 class Connection {
  public:
   // `cid_prefix` is the first 8 bytes of every connection ID that we issue (our canonical receive label).
   // dialler: initial_dcid = canonical transmit label ‖ random (≥ 8 bytes).
-  static Result<std::unique_ptr<Connection>> dial(Instant now, ConnectionOptions options, RandomSource& random,
-                                                  const WallClock& clock, ByteView secret, Label cid_prefix,
-                                                  Label initial_label, SyntheticPath path);
-  static Result<std::unique_ptr<Connection>> accept(Instant now, ConnectionOptions options, RandomSource& random,
-                                                    const WallClock& clock, ByteView secret, Label cid_prefix,
+  static Result<std::unique_ptr<Connection>> dial(Instant now, ConnectionOptions options,
+                                                  RandomSource& random, const WallClock& clock,
+                                                  ByteView secret, Label cid_prefix, Label initial_label,
+                                                  SyntheticPath path);
+  static Result<std::unique_ptr<Connection>> accept(Instant now, ConnectionOptions options,
+                                                    RandomSource& random, const WallClock& clock,
+                                                    ByteView secret, Label cid_prefix,
                                                     const AcceptedInitial& initial, SyntheticPath path);
   ~Connection();
 
@@ -98,7 +110,8 @@ class Connection {
   void handle_timeout(Instant now);
 
   // --- outputs of the driver
-  // Writes packets into `space` and appends them to `packets`; returns bytes used. Respects pacing and congestion.
+  // Writes packets into `space` and appends them to `packets`; returns bytes used. Respects pacing and
+  // congestion.
   std::size_t write(Instant now, MutableBytes space, std::vector<OutgoingPacket>& packets);
   // One CONNECTION_CLOSE packet for the error at hand, or an application close. Empty when none can be made.
   std::optional<OutgoingPacket> write_close(Instant now, MutableBytes space);
@@ -106,18 +119,24 @@ class Connection {
   std::optional<Event> poll_event();  // session field is left empty: Session fills it
   bool has_events() const;
   // Connection IDs to route: issued and retired since the last call.
-  struct CidChange { std::array<std::uint8_t, 20> cid; std::uint8_t size; bool retired; };
+  struct CidChange {
+    std::array<std::uint8_t, 20> cid;
+    std::uint8_t size;
+    bool retired;
+  };
   std::optional<CidChange> poll_cid_change();
 
   // --- state
-  bool is_handshake_complete() const;
-  bool is_confirmed() const;   // the peer accepted us (trap 6)
+  bool is_handshake_complete() const;  // TLS is done and the policy accepted the peer; not yet the peer us
+  bool is_confirmed() const;           // the peer accepted us (trap 6)
   bool is_closed() const;
   const CloseReason& close_reason() const;
   void close(Instant now, AppError code, std::string text);
   const SessionInfo& info() const;
-  std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;  // RFC 5705; from handshake complete on
-  void release_tls();          // frees the TLS state once confirmed and no ticket is awaited (about 10 KiB)
+  // RFC 5705. Requires is_handshake_complete() and that release_tls() was not called.
+  std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;
+  // Frees the TLS state (about 10 KiB) as soon as it is confirmed and no ticket is awaited: now or later.
+  void release_tls();
 
   // --- streams: see Session for the meaning of each
   Result<StreamId> open_stream(StreamKind kind, void* context);
@@ -147,20 +166,25 @@ class Connection {
   enum class MigrateOutcome : std::uint8_t { started, not_yet, no_spare_id, refused };
   // Dialler only (trap 2, never abort): `immediate` when the current path is dead.
   MigrateOutcome migrate(Instant now, SyntheticPath path, bool immediate);
-  struct PathVerdict { SyntheticPath path; bool validated; };
+  struct PathVerdict {
+    SyntheticPath path;
+    bool validated;
+  };
   std::optional<PathVerdict> poll_path_verdict();
   SyntheticPath current_path() const;
-  Duration probe_timeout() const;        // PTO of RFC 9002 §6.2.1
+  Duration probe_timeout() const;  // PTO of RFC 9002 §6.2.1
   Duration smoothed_rtt() const;
   std::uint64_t congestion_window() const;
   std::uint64_t bytes_in_flight() const;
-  std::uint32_t path_mtu() const;        // UDP payload bytes
+  std::uint32_t path_mtu() const;                   // UDP payload bytes
   bool matches_reset_token(ByteView tail16) const;  // of a connection ID in use towards the peer
   Bytes current_dcid() const;
   std::vector<Bytes> issued_cids() const;
   void initiate_key_update(Instant now);
-  std::optional<Bytes> poll_ticket();    // resumption tickets, opaque
-  std::optional<Bytes> poll_token();     // NEW_TOKEN tokens
+  std::optional<Bytes> poll_ticket();  // resumption tickets, opaque
+  std::optional<Bytes> poll_token();   // NEW_TOKEN tokens
+  void send_token(
+      ByteView token);  // acceptor, from is_confirmed() on: a NEW_TOKEN for the dialler's next visit
 
  private:
   Connection();

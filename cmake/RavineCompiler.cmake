@@ -24,8 +24,8 @@ add_library(ravine_warnings INTERFACE)
 target_compile_options(ravine_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   # g++'s -Wconversion leaves sign conversions alone in C++; keep both compilers at one level.
-  target_compile_options(ravine_warnings INTERFACE -Wno-sign-conversion -Wno-missing-designated-field-initializers
-                                                   -Wno-missing-field-initializers)
+  target_compile_options(ravine_warnings INTERFACE
+    -Wno-sign-conversion -Wno-missing-designated-field-initializers -Wno-missing-field-initializers)
 else()
   target_compile_options(ravine_warnings INTERFACE -Wno-missing-field-initializers)
 endif()

@@ -1,12 +1,13 @@
-# ravine_layer(NAME SOURCES… DEPENDS… ): one static library per folder of src/, named ravine_NAME, and, when the folder
-# has *_test.cpp files, one test program ravine_NAME_test registered with the CTest label "unit".
+# ravine_layer(NAME SOURCES… DEPENDS… ): one static library per folder of src/, named ravine_NAME, and, when
+# the folder has *_test.cpp files, one test program ravine_NAME_test registered with the CTest label "unit".
 
 # What the sanitizer variants build: every test program, and those with threads or a real event loop.
 add_custom_target(ravine_tests)
 add_custom_target(ravine_threaded_tests)
 set(RAVINE_THREADED_TESTS ravine_host_test ravine_runtime_test ravine_services_test ravine_node_test)
 
-# Functions are inlined and symbols hidden across the static libraries; the installed library chooses what it exports.
+# Functions are inlined and symbols hidden across the static libraries; the installed library chooses what it
+# exports.
 function(ravine_layer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;PRIVATE" ${ARGN})
   add_library(ravine_${name} STATIC ${ARG_SOURCES})
@@ -22,8 +23,8 @@ function(ravine_layer name)
   endif()
 endfunction()
 
-# ravine_test(NAME LABEL label SOURCES… DEPENDS… [TIMEOUT seconds]): a GoogleTest program, one CTest entry per program,
-# so that start-up cost is paid once; run the program itself with --gtest_filter for one case.
+# ravine_test(NAME LABEL label SOURCES… DEPENDS… [TIMEOUT seconds]): a GoogleTest program, one CTest entry per
+# program, so that start-up cost is paid once; run the program itself with --gtest_filter for one case.
 function(ravine_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})

@@ -1,5 +1,6 @@
-// The verify policy: one function over the presented certificate chain that returns the verified peer or a TLS alert.
-// It runs inside the TLS handshake, before any stream opens, and again after a resumption (which carries no chain check).
+// The verify policy: one function over the presented certificate chain that returns the verified peer or a
+// TLS alert. It runs inside the TLS handshake, before any stream opens, and again after a resumption (which
+// carries no chain check).
 #pragma once
 
 #include <memory>
@@ -28,10 +29,11 @@ enum class TlsAlert : std::uint8_t {
 };
 
 struct VerifyRequest {
-  std::span<const Bytes> chain;    // DER, leaf first; may be empty
-  UnixTime now;                    // floored wall clock
-  bool peer_dials = false;         // we are the acceptor
-  std::optional<PeerId> expected;  // the dialler wants exactly this peer (or one whose rotated key chain leads back to it)
+  std::span<const Bytes> chain;  // DER, leaf first; may be empty
+  UnixTime now;                  // floored wall clock
+  bool peer_dials = false;       // we are the acceptor
+  std::optional<PeerId>
+      expected;  // the dialler wants exactly this peer (or one whose rotated key chain leads back to it)
 };
 
 // What the certificate of an accepted peer says.
@@ -42,8 +44,9 @@ struct VerifiedPeer {
   std::vector<std::string> groups;  // signed groups, without "group:" prefix
   Bytes serial;                     // of the leaf
   UnixTime not_before;
-  UnixTime not_after;               // without grace
-  bool in_grace = false;            // expired, but within the network's grace period
+  UnixTime not_after;              // without grace
+  bool in_grace = false;           // expired, but within the network's grace period
+  std::vector<PeerId> former_ids;  // pinned mode: earlier keys that vouch for this one, newest first
 };
 
 struct Rejection {

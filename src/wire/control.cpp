@@ -1,6 +1,17 @@
 #include "wire/control.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 namespace ravine::wire {
+
+namespace {
+
+// protobuf writes a line to stderr for each string that is not UTF-8: a peer could fill a log with them.
+// Outcomes say all that we need to know.
+[[maybe_unused]] google::protobuf::LogHandler* const kFormerHandler =
+    google::protobuf::SetLogHandler(nullptr);
+
+}  // namespace
 
 Bytes encode_control(const ControlMessage& message) {
   ByteWriter writer;

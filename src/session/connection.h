@@ -91,6 +91,9 @@ enum class ReadOutcome : std::uint8_t {
   failed,    // a connection error: write_close() has the packet, then delete after a drain period
 };
 
+// The stateless reset token of a connection ID that was issued under `secret` (RFC 9000 §10.3).
+std::array<std::uint8_t, 16> make_reset_token(ByteView secret, ByteView cid);
+
 class Connection {
  public:
   // `cid_prefix` is the first 8 bytes of every connection ID that we issue (our canonical receive label).

@@ -29,7 +29,7 @@ LIBRARIES = [
     (re.compile(r"<CLI/"), ["cli"], "arguments are the command line's business"),
     (re.compile(r"<toml(\+\+|plusplus)?[/.]"), ["node"], "configuration is read in node alone"),
     (re.compile(r"<prometheus/"), ["services", "node"], "metrics are a service"),
-    (re.compile(r"<(sys/(socket|epoll|un|ioctl|mman)|netinet/|arpa/|net/if|linux/|unistd|fcntl|poll|pthread|"
+    (re.compile(r"<(sys/(socket|epoll|un|ioctl|mman)|net/if|linux/|unistd|fcntl|poll|pthread|"
                 r"thread|mutex|fstream|filesystem|random|ctime|time)(\.h)?>?"),
      ["host", "runtime", "services", "node", "cli"], "pure folders have no OS, clock, thread, randomness"),
 ]

@@ -41,7 +41,7 @@ struct Transmit {
 class TransmitBatch {
  public:
   // capacity in bytes; one poll writes no more than fits.
-  explicit TransmitBatch(std::size_t capacity = 256 * 1024) : storage_(capacity) {}
+  explicit TransmitBatch(std::size_t capacity = std::size_t{256} * 1024) : storage_(capacity) {}
 
   MutableBytes space() { return MutableBytes(storage_).subspan(used_); }
   // Commits `size` bytes at the front of space() as one packet.

@@ -57,7 +57,7 @@ struct IssuedEntry {
   UnixTime not_before, not_after;
   bool is_ca = false;               // a CA certificate, listed so that it can be revoked
   bool superseded = false;          // a later certificate of the same holder replaced it
-  std::optional<UnixTime> revoked;  // when
+  std::optional<UnixTime> revoked = std::nullopt;  // when
 };
 
 struct IssueOptions {
@@ -98,7 +98,7 @@ class Authority {
   // hexadecimal. Signs the next list, puts it in force in `trust`, and returns it. The owner stores register
   // and list, rotates the network secret and spreads the list. Errors: not_found; already_exists when all of
   // them were revoked before; refused for the issuer's own.
-  Result<RevocationList> revoke(std::string_view which, UnixTime now, RandomSource& random);
+  Result<RevocationList> revoke(std::string_view which, UnixTime now);
   // A list signed by this authority against any key, e.g. an intermediate by the root.
   Result<RevocationList> revoke_certificate(const Certificate& certificate, UnixTime now);
 
@@ -117,13 +117,15 @@ class Authority {
 
  private:
   explicit Authority(AuthorityOptions options) : options_(std::move(options)) {}
-  Result<> check_free(const PeerId& id, std::string_view name, const PeerId* holder, UnixTime now) const;
+  // `holder`: whose certificates do not count as conflicts.
+  Result<> check_free(const PeerId& id, std::string_view name, const PeerId& holder, UnixTime now) const;
   Result<std::vector<Certificate>> sign_leaf(const PublicKey& key, const IssueOptions& options, UnixTime now,
                                              RandomSource& random);
-  Result<RevocationList> sign_next_list(UnixTime now);
-  void supersede(const PeerId& id);
+  Result<RevocationList> sign_next_list(std::vector<RevokedEntry> additions, UnixTime now);
+  void supersede(const PeerId& id, ByteView newest_serial);
   void forget_expired(UnixTime now);
-  bool is_live(const IssuedEntry& entry, UnixTime now) const;
+  bool is_in_use(const IssuedEntry& entry, UnixTime now) const;  // some verifier may still accept it
+  bool is_live(const IssuedEntry& entry, UnixTime now) const;    // in use and the newest of its holder
   AuthorityOptions options_;
   std::vector<IssuedEntry> issued_;
 };

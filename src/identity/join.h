@@ -79,8 +79,9 @@ Bytes make_renew_request(const PrivateKey& key, std::string_view name);
 Answer answer_renew(IssuerContext& issuer, ByteView presented_leaf, ByteView request, ByteView exporter,
                     UnixTime now, RandomSource& random);
 // Checks against the trust that we have; adopts new roots into it and takes a newer revocation list.
-Result<Membership> accept_renew_response(NetworkTrust& trust, const PrivateKey& key, ByteView request,
-                                         ByteView response, ByteView exporter, UnixTime now);
+Result<Membership> accept_renew_response(const std::shared_ptr<NetworkTrust>& trust, const PrivateKey& key,
+                                         ByteView request, ByteView response, ByteView exporter,
+                                         UnixTime now);
 
 // --- pair
 // One side of a pinned network.

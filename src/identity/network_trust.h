@@ -57,8 +57,12 @@ class NetworkTrust {
  private:
   NetworkTrust() = default;
   bool is_signed(const Certificate& certificate, const PublicKey& key) const;
-  const Certificate* find_root(const Certificate& child, bool* revoked) const;
-  std::optional<Rejection> check_links(std::span<const Certificate> chain, UnixTime now) const;
+  const Certificate* find_root(const Certificate& child) const;           // that signed `child`
+  const Certificate* find_trusted(const Certificate& certificate) const;  // byte for byte
+  std::size_t root_index(const PeerId& key) const;                        // roots_.size() when none
+  std::optional<Rejection> check_one(const Certificate& certificate, UnixTime now) const;
+  std::variant<const Certificate*, Rejection> find_anchor(std::span<const Certificate> chain,
+                                                          UnixTime now) const;
   NetworkTrustOptions options_;
   NetworkHash network_;
   std::vector<Certificate> roots_;

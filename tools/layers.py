@@ -11,13 +11,14 @@ BELOW = {
     "forward": ["wire"],
     "identity": ["wire"],
     "session": ["identity", "forward"],
+    "gateway": ["identity"],
     "host": ["base"],
     "runtime": ["session", "host"],
-    "services": ["runtime"],
+    "services": ["runtime", "gateway"],
     "node": ["services"],
     "cli": ["node"],
 }
-PURE = ["base", "wire", "forward", "identity", "session"]
+PURE = ["base", "wire", "forward", "identity", "session", "gateway"]
 
 # Libraries that only some folders (or files, as a prefix) may include, and why the others may not.
 LIBRARIES = [

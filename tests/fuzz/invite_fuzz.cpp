@@ -9,6 +9,8 @@ using fuzz::expect;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const ByteView bytes(data, size);
+  [[maybe_unused]] static const auto former =
+      google::protobuf::SetLogHandler(nullptr);  // or it writes to stderr
   if (const auto invite = identity::Invite::parse(as_text(bytes)); invite.ok()) {
     expect(!invite->addresses.empty() && invite->addresses.size() <= identity::kMaxInviteAddresses);
     const std::string text = invite->to_text();

@@ -1,4 +1,6 @@
 // Codes that people copy and registers that disks return: what parses has one text, or one encoding.
+#include <google/protobuf/stubs/logging.h>
+
 #include "fuzz/fuzz_input.h"
 #include "identity/fuse_name.h"
 #include "identity/invite.h"

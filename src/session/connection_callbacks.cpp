@@ -45,8 +45,15 @@ const ngtcp2_callbacks& Connection::Impl::callbacks() {
     ngtcp2_callbacks made{};
     install_packet_crypto(made);
     made.recv_crypto_data = [](ngtcp2_conn*, ngtcp2_encryption_level level, std::uint64_t,
-                               const std::uint8_t* data, std::size_t size,
-                               void* user_data) { return of(user_data).tls.receive(level, {data, size}); };
+                               const std::uint8_t* data, std::size_t size, void* user_data) {
+      Connection::Impl& self = of(user_data);
+      const bool had_ticket = self.tls.has_ticket();
+      const int status = self.tls.receive(level, {data, size});
+      if (!had_ticket && self.tls.has_ticket()) {
+        self.streams.events().push(EventKind::ticket_received, nullptr);
+      }
+      return status;
+    };
     made.handshake_completed = [](ngtcp2_conn*, void* user_data) {
       return of(user_data).complete_handshake();
     };

@@ -74,11 +74,13 @@ ngtcp2_ssize Connection::Impl::write_packet(MutableBytes space, ngtcp2_tstamp at
 Connection::Impl::Step Connection::Impl::write_datagram(MutableBytes space, ngtcp2_tstamp at,
                                                         ngtcp2_ssize& written) {
   const ByteView head = datagrams_out.front();
+  // ngtcp2 aborts on an empty vector, so an empty datagram has none.
+  const std::size_t vectors = head.empty() ? 0 : 1;
   const ngtcp2_vec vector{const_cast<std::uint8_t*>(head.data()), head.size()};
   int accepted = 0;
-  written =
-      ngtcp2_conn_writev_datagram(connection.get(), &write_path.path, &write_info, space.data(), space.size(),
-                                  &accepted, NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id, &vector, 1, at);
+  written = ngtcp2_conn_writev_datagram(connection.get(), &write_path.path, &write_info, space.data(),
+                                        space.size(), &accepted, NGTCP2_WRITE_DATAGRAM_FLAG_MORE, datagram_id,
+                                        &vector, vectors, at);
   if (accepted != 0) {
     ++datagram_id;
     datagrams_out.pop();

@@ -44,19 +44,11 @@ Stream* Streams::allocate(StreamId id) {
 }
 
 void Streams::release(Stream* stream) {
-  const StreamId id = stream->id;
-  table_.erase(id);
+  table_.erase(stream->id);
   stream->send.clear(*pool_);
   stream->receive.clear(*pool_);
   stream->ready_next = free_;
   free_ = stream;
-  if (closed_ || is_ours(id)) return;
-  // Only now may the peer open another: what it keeps open here is bounded by its limit.
-  if (is_bidirectional(id)) {
-    ngtcp2_conn_extend_max_streams_bidi(connection_, 1);
-  } else {
-    ngtcp2_conn_extend_max_streams_uni(connection_, 1);
-  }
 }
 
 Result<StreamId> Streams::open(StreamKind kind, void* context) {
@@ -259,6 +251,14 @@ void Streams::finish_if_over(Stream* stream, std::uint64_t code) {
   if (stream->receives && !stream->receive.empty()) return;
   stream->closed_told = true;
   events_.push(EventKind::stream_closed, stream, code);
+  const StreamId id = stream->id;
+  if (closed_ || is_ours(id)) return;
+  // Only now, with everything read, may the peer open another: so its limit bounds what it keeps here.
+  if (is_bidirectional(id)) {
+    ngtcp2_conn_extend_max_streams_bidi(connection_, 1);
+  } else {
+    ngtcp2_conn_extend_max_streams_uni(connection_, 1);
+  }
 }
 
 void Streams::on_more_streams() {

@@ -129,6 +129,7 @@ class TestPair {
     return run(5s,
                [this] { return dialler.connection->is_confirmed() && acceptor.connection->is_confirmed(); });
   }
+  void roll() { dice_.unit(); }  // another course of losses
   // Lets the application's calls take effect at once.
   void flush() {
     transmit(dialler, true);

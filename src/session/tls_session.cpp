@@ -227,10 +227,6 @@ bool TlsSession::export_secret(std::string_view label, MutableBytes out) const {
                                                    out.size(), reinterpret_cast<char*>(out.data())) == 0;
 }
 
-std::string TlsSession::failure_text() const {
-  return rejection_ ? rejection_->reason : std::string();
-}
-
 std::string describe_alert(std::uint8_t alert) {
   std::string_view name = "alert";
   switch (alert) {

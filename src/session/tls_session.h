@@ -30,8 +30,6 @@ class TlsSession : private ngtcp2_crypto_conn_ref {
 
   // Why the peer, or our own choice of network, was refused; null when it was not.
   const identity::Rejection* rejection() const { return rejection_ ? &*rejection_ : nullptr; }
-  // GnuTLS's words for the last failure.
-  std::string failure_text() const;
 
   // Handshake data from the peer. 0, or an ngtcp2 error with the TLS alert set.
   int receive(ngtcp2_encryption_level level, ByteView data);
@@ -39,7 +37,8 @@ class TlsSession : private ngtcp2_crypto_conn_ref {
   bool accept_completion();
   void describe(SessionInfo& info) const;  // requires accept_completion()
   void send_ticket();                      // acceptor
-  std::optional<Bytes> take_ticket();      // dialler: one arrived
+  bool has_ticket() const { return !ticket_.empty(); }
+  std::optional<Bytes> take_ticket();  // dialler: one arrived
   bool export_secret(std::string_view label, MutableBytes out) const;
 
   bool is_live() const { return session_ != nullptr; }
@@ -72,7 +71,6 @@ class TlsSession : private ngtcp2_crypto_conn_ref {
   std::optional<identity::VerifiedPeer> peer_;
   std::vector<Bytes> chain_;
   Bytes ticket_;
-  int last_error_ = 0;
   bool ticket_seen_ = false;
 };
 

@@ -1,6 +1,6 @@
 // Session: everything between two peers. One QUIC connection, a set of paths, one control stream.
-// What applications and services use; they get a Session& from the endpoint and never keep it over a turn of the loop.
-// Thread rule: the thread that drives the endpoint.
+// What applications and services use; they get a Session& from the endpoint and never keep it over a turn of
+// the loop. Thread rule: the thread that drives the endpoint.
 #pragma once
 
 #include <memory>
@@ -34,18 +34,19 @@ class Session {
   void set_stream_context(StreamId stream, void* context);
   // Copies up to the free send buffer; returns bytes taken. Less than data.size(): wait for stream_writable.
   std::size_t write(StreamId stream, ByteView data);
-  // Zero-copy write: a contiguous span of at most `wanted` bytes inside the send buffer (empty when full), then commit
-  // what was filled, before any other call on this stream.
+  // Zero-copy write: a contiguous span of at most `wanted` bytes inside the send buffer (empty when full),
+  // then commit what was filled, before any other call on this stream.
   MutableBytes reserve(StreamId stream, std::size_t wanted);
   void commit(StreamId stream, std::size_t size);
-  void finish(StreamId stream);                       // FIN after what was written
-  void reset(StreamId stream, AppError code);         // drop what was not sent, RESET_STREAM
-  void stop(StreamId stream, AppError code);          // STOP_SENDING: want no more
-  void set_priority(StreamId stream, std::uint8_t urgency);  // 0 first … 7 last, default 3; equal ones take turns
+  void finish(StreamId stream);                // FIN after what was written
+  void reset(StreamId stream, AppError code);  // drop what was not sent, RESET_STREAM
+  void stop(StreamId stream, AppError code);   // STOP_SENDING: want no more
+  void set_priority(StreamId stream,
+                    std::uint8_t urgency);  // 0 first … 7 last, default 3; equal ones take turns
   // Contiguous received bytes, valid until the next call on this session. Consume to open flow control.
   ByteView peek(StreamId stream) const;
   void consume(StreamId stream, std::size_t size);
-  bool is_finished(StreamId stream) const;            // FIN arrived and everything was consumed
+  bool is_finished(StreamId stream) const;  // FIN arrived and everything was consumed
   std::uint64_t unacknowledged(StreamId stream) const;
 
   // --- datagrams (RFC 9221): unreliable, unordered, congestion controlled
@@ -62,20 +63,35 @@ class Session {
   std::vector<PathInfo> paths() const;
   PathInfo current_path() const;
   // Adds a path and offers its labels to the peer on the control stream; it becomes usable once it echoes.
-  Result<PathId> add_path(Instant now, PathKind kind, const Route& route);
+  // `route` leads to the next hop. Without `labels` two random ones are taken (direct paths); forwarded paths
+  // name those that the forwarders already know. limit_reached above kMaxPaths, already_exists when the
+  // receive label is occupied.
+  Result<PathId> add_path(Instant now, PathKind kind, const Route& route,
+                          std::optional<PathLabels> labels = {});
+  // Forgets a path on both ends. Refused for the current path.
+  Result<> retire_path(Instant now, PathId path);
   // Asks for a move: diallers migrate, acceptors ask the dialler to. Refused unless the path echoed lately.
   Result<> move_to(Instant now, PathId path);
-  // The local side's interfaces changed: the current path's local address may be gone. Echo at once on all paths.
+  // The local side's interfaces changed: the current path's local address may be gone. Echo at once on all
+  // paths.
   void handle_local_change(Instant now);
-  void ping(Instant now, PathId path, std::uint64_t nonce);  // answered by path_state with a fresh smoothed_rtt
+  void ping(Instant now, PathId path,
+            std::uint64_t nonce);  // answered by path_state with a fresh smoothed_rtt
 
   std::uint64_t congestion_window() const;
   Duration smoothed_rtt() const;
 
- private:
-  friend class Endpoint;
-  Session();
+  // RFC 5705 / RFC 8446 §7.5 exporter of this session's TLS, for identity's join and renew exchanges
+  // (kJoinExporter): answers as long as the session lives, also after its TLS state was released.
+  std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;
+
+  // For the files of this folder alone.
   struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  ~Session();
+  Impl& impl() { return *impl_; }
+
+ private:
   std::unique_ptr<Impl> impl_;
 };
 

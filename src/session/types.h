@@ -34,21 +34,22 @@ struct NetworkId {
 using StreamId = std::int64_t;  // QUIC stream ID (RFC 9000 §2.1)
 enum class StreamKind : std::uint8_t { bidirectional, unidirectional };
 
-// Application error codes on the wire (RESET_STREAM, STOP_SENDING, CONNECTION_CLOSE of type 0x1d). See docs/protocol.md.
+// Application error codes on the wire (RESET_STREAM, STOP_SENDING, CONNECTION_CLOSE of type 0x1d). See
+// docs/protocol.md.
 enum class AppError : std::uint64_t {
   none = 0,
   internal = 1,
-  refused = 2,        // policy: not allowed
-  unreachable = 3,    // the far side could not reach the target
+  refused = 2,           // policy: not allowed
+  unreachable = 3,       // the far side could not reach the target
   connection_reset = 4,  // the TCP connection behind the stream was reset
   timed_out = 5,
   limit = 6,
-  protocol = 7,       // the peer broke Ravine's own protocol
-  goaway = 8,         // the other of two sessions to this peer stays
-  revoked = 9,        // the peer's certificate was revoked or expired past its grace
-  shutdown = 10,      // the node stops
-  version = 11,       // no common protocol version
-  not_found = 12,     // no such exposed port or service
+  protocol = 7,    // the peer broke Ravine's own protocol
+  goaway = 8,      // the other of two sessions to this peer stays
+  revoked = 9,     // the peer's certificate was revoked or expired past its grace
+  shutdown = 10,   // the node stops
+  version = 11,    // no common protocol version
+  not_found = 12,  // no such exposed port or service
 };
 
 // Datagrams in and out, shared with the host.
@@ -66,19 +67,24 @@ enum class PathState : std::uint8_t {
   silent,     // missed its echoes; kept, and probed with back-off
 };
 
+// The labels of one path: `transmit` is in front of the packets that we send, `receive` of those that we get.
+struct PathLabels {
+  Label transmit, receive;
+};
+
 // A path as `status` shows it.
 struct PathInfo {
   PathId id = 0;
   PathKind kind = PathKind::direct;
   PathState state = PathState::offered;
-  Route route;                       // next hop: the peer itself on a direct path
+  Route route;  // next hop: the peer itself on a direct path
   Label transmit_label, receive_label;
-  Duration smoothed_rtt{0};          // 0: unknown
-  double loss = 0;                   // share of echoes lost lately, 0..1
-  std::uint32_t mtu = 1200;          // bytes of UDP payload known to pass
+  Duration smoothed_rtt{0};  // 0: unknown
+  double loss = 0;           // share of echoes lost lately, 0..1
+  std::uint32_t mtu = 1200;  // bytes of UDP payload known to pass
   Instant last_received;
   std::uint64_t packets_received = 0, packets_sent = 0, bytes_received = 0, bytes_sent = 0;
-  const char* reason = "";           // why it is in this state, static text for people
+  const char* reason = "";  // why it is in this state, static text for people
 };
 
 enum class CloseCause : std::uint8_t {
@@ -89,14 +95,14 @@ enum class CloseCause : std::uint8_t {
   handshake_timeout,
   idle_timeout,
   stateless_reset,
-  verify_refused,      // our policy refused the peer's certificate
-  dial_superseded,     // convergence kept the other session to this peer
+  verify_refused,   // our policy refused the peer's certificate
+  dial_superseded,  // convergence kept the other session to this peer
 };
 
 struct CloseReason {
   CloseCause cause = CloseCause::local_application;
   std::uint64_t code = 0;
-  std::string text;    // for people: what happened and what to do
+  std::string text;  // for people: what happened and what to do
 };
 
 enum class Role : std::uint8_t { dialler, acceptor };
@@ -107,13 +113,13 @@ struct SessionInfo {
   NetworkId network;
   Role role = Role::dialler;
   std::string alpn;
-  identity::VerifiedPeer peer;     // default-constructed for a guest without certificate
+  identity::VerifiedPeer peer;  // default-constructed for a guest without certificate
   bool has_certificate = false;
-  std::vector<Bytes> chain;        // DER as presented, leaf first
+  std::vector<Bytes> chain;  // DER as presented, leaf first
   bool resumed = false;
-  Duration handshake_time{0};      // first packet to confirmed
+  Duration handshake_time{0};  // first packet to confirmed
   std::string tls_cipher;
-  std::string protection;          // "ipsec-mb" or "gnutls"
+  std::string protection;              // "ipsec-mb" or "gnutls"
   std::uint32_t protocol_version = 0;  // negotiated by hello
   std::uint64_t capabilities = 0;      // the peer's, from hello
 };
@@ -132,8 +138,8 @@ enum class EventKind : std::uint8_t {
   stream_closed,        // both sides done, all acknowledged; the ID is gone after this event
   datagram_readable,    // edge, as stream_readable
   datagram_writable,
-  control_received,     // a control message that the session layer leaves to others: poll_control()
-  ticket_received,      // a resumption ticket: poll_ticket()
+  control_received,       // a control message that the session layer leaves to others: poll_control()
+  ticket_received,        // a resumption ticket: poll_ticket()
   local_addresses_stale,  // every path is silent: the driver may rescan interfaces, re-resolve, redial
 };
 

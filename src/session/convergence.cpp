@@ -1,0 +1,54 @@
+#include "session/convergence.h"
+
+#include <algorithm>
+
+namespace ravine::session {
+namespace {
+
+constexpr Duration kDrainAfterBoth = 3s;  // then an acceptor drops it, should the dialler's close be lost
+constexpr Duration kAliveWithin = 20s;    // a session that was silent for longer does not supersede anything
+
+}  // namespace
+
+bool stays(const Session::Impl& a, const Session::Impl& b, const identity::PeerId& own) {
+  const Instant newest = std::max(a.last_packet, b.last_packet);
+  const bool a_alive = a.last_packet + kAliveWithin >= newest,
+             b_alive = b.last_packet + kAliveWithin >= newest;
+  if (a_alive != b_alive) return a_alive;
+  // Dialled twice by one side: it knows why; the later one stays.
+  if (a.role == b.role) return a.established_at > b.established_at;
+  const bool own_is_smaller = own < a.info.peer.id;
+  return (a.role == Role::dialler) == own_is_smaller;
+}
+
+void drain_superseded(Instant now, Session::Impl& session) {
+  if (!session.is_live() || session.phase != Phase::established) return;
+  if (session.goaway_heard) session.superseded = true;
+  if (!session.superseded) return;
+  const bool streams_done = session.connection->open_streams() <= 1;  // the control stream
+  if (!session.goaway_sent && streams_done) {
+    wire::ControlMessage message;
+    message.mutable_goaway();
+    session.send_control(message);
+    session.goaway_sent = true;
+  }
+  if (!session.goaway_sent || !session.goaway_heard || !streams_done) {
+    session.drain_at = Instant::never();
+    return;
+  }
+  const CloseReason reason{CloseCause::dial_superseded, static_cast<std::uint64_t>(AppError::goaway),
+                           "another session to this peer stays"};
+  if (session.role == Role::dialler) {
+    session.connection->close(now, AppError::goaway, reason.text);
+    session.finish(now, reason, true);
+    return;
+  }
+  if (session.drain_at.is_never()) session.drain_at = now + kDrainAfterBoth;
+  if (now >= session.drain_at) session.finish(now, reason, false);
+}
+
+Instant drain_deadline(const Session::Impl& session) {
+  return session.is_live() ? session.drain_at : Instant::never();
+}
+
+}  // namespace ravine::session

@@ -125,7 +125,7 @@ def make_network(lab, spaces, groups=None):
 def issue_to(authority, node, groups=()):
     """The long way in: the authority makes key and certificate, they are carried over."""
     folder = authority.folder / f"for-{node.name}"
-    words = [word for group in groups for word in ("--group", group)]
+    words = ["--groups", ",".join(groups)] if groups else []
     authority.cli("ca", "issue", node.name, "--out", folder, *words)
     target = node.state / "networks" / NETWORK
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

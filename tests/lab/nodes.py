@@ -3,6 +3,7 @@ import os
 import pathlib
 import shutil
 import signal
+import time
 
 from lab import LabError, parse_json, stop, wait_until
 
@@ -93,6 +94,14 @@ class Node:
     def session_to(self, peer):
         """The established session to a peer of that name, or None."""
         return next((entry for entry in self.sessions() if entry["name"] == peer), None)
+
+    def session_start(self, peer):
+        """When the session to that peer began, by our clock; two values of one session are equal."""
+        return time.monotonic() - self.session_to(peer)["age_s"]
+
+    def keeps_session(self, peer, start):
+        """Whether the session is still the one that began then; ages are told in whole seconds."""
+        return abs(self.session_start(peer) - start) < 2.5
 
     def peer_id(self):
         return self.status()["networks"][0]["id"]

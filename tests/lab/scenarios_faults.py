@@ -39,7 +39,7 @@ def reload_keeps_sessions(lab):
     target = alpha.folder / "big"
     download = alpha.start_fetch("http://bravo.fuse/big", target, "--limit-rate", "300M")
     wait_until("the download runs", lambda: target.exists() and target.stat().st_size > MEBIBYTE, 20)
-    session = alpha.session_to("bravo")["id"]
+    session = alpha.session_start("bravo")
     bravo.configure(expose=[web_exposure(), web_exposure(port=8081)])
     bravo.reload()
     wait_until("the new exposure works", lambda: alpha.fetch(
@@ -49,7 +49,7 @@ def reload_keeps_sessions(lab):
     wait_until("the faulty file is named in the log", lambda: "ravine.toml:2" in bravo.log_text(), 10)
     assert alpha.fetch("http://bravo.fuse:8081/").stdout == "new port\n", "a faulty file changes nothing"
     assert download.wait(60) == 0 and target.stat().st_size == 1500 * MEBIBYTE
-    assert alpha.session_to("bravo")["id"] == session
+    assert alpha.keeps_session("bravo", session)
 
 
 def group_readable_key_refuses_to_start(lab):

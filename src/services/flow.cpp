@@ -9,6 +9,13 @@ namespace ravine::services {
 using session::AppError;
 using DatagramOutcome = session::Connection::DatagramOutcome;
 
+FlowTable::FlowTable(runtime::Driver& driver) : driver_(driver) {
+  driver_.add_observer(this);
+}
+FlowTable::~FlowTable() {
+  driver_.remove_observer(this);
+}
+
 bool FlowTable::add(session::SessionId session, std::uint64_t flow, Receive receive) {
   auto& flows = flows_[session];
   if (flows.size() >= kMaxFlowsPerSession) return false;

@@ -24,6 +24,11 @@ struct FlowCounters {
 // Sends datagrams of flows and hands received ones to the flow they belong to.
 class FlowTable final : public runtime::SessionObserver {
  public:
+  explicit FlowTable(runtime::Driver& driver);
+  ~FlowTable() override;
+  FlowTable(const FlowTable&) = delete;
+  FlowTable& operator=(const FlowTable&) = delete;
+
   using Receive = std::function<void(ByteView payload)>;
   // False when the session has kMaxFlowsPerSession.
   bool add(session::SessionId session, std::uint64_t flow, Receive receive);
@@ -35,6 +40,7 @@ class FlowTable final : public runtime::SessionObserver {
   void on_closed(session::SessionId id, const session::SessionInfo&, const session::CloseReason&) override;
 
  private:
+  runtime::Driver& driver_;
   std::map<session::SessionId, std::unordered_map<std::uint64_t, std::shared_ptr<Receive>>> flows_;
   FlowCounters counters_;
 };

@@ -307,7 +307,7 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
     session.set_stream_context(stream_, nullptr);
     const auto keep = std::exchange(self_, nullptr);
     const auto done = std::exchange(done_, nullptr);
-    done(OpenedStream{session_, stream_});
+    done(OpenedStream{session_, std::exchange(stream_, -1)});  // no longer ours to cancel
   }
   void on_writable(session::Session& session, session::StreamId) override { write_head(session); }
   void on_reset(session::Session&, session::StreamId, AppError code) override {

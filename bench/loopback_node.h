@@ -40,6 +40,7 @@ class LoopbackNode {
   Result<> open();
   runtime::Driver& driver() { return *driver_; }
   session::Endpoint& endpoint() { return driver_->endpoint(); }
+  session::NetworkId network() const { return network_id_; }  // after open()
   SharedState& shared() { return shared_; }
   SideState& state() { return mine_; }
   boost::asio::io_context& loop() { return loop_; }

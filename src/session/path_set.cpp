@@ -325,6 +325,7 @@ void PathSet::mark_silent(Path& path, const char* reason) {
 void PathSet::set_current(PathId id) {
   if (Path* old = find(current_); old != nullptr && current_ != id) {
     set_state(*old, old->unanswered > 0 ? PathState::silent : PathState::validated, "moved away");
+    old->next_echo = Instant{};  // is it a warm spare?
   }
   current_ = id;
   if (Path* path = find(id)) set_state(*path, PathState::current, "carries the session");

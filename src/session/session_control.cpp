@@ -184,6 +184,7 @@ void Session::Impl::pump_event(Instant now, Event next) {
       case EventKind::stream_reset:
       case EventKind::stream_stopped:
       case EventKind::stream_closed: {
+        if (connection->is_closed()) return;  // the connection ended, and its streams with it
         connection->close(now, AppError::protocol, "control stream ended");
         finish(now,
                {CloseCause::local_application, static_cast<std::uint64_t>(AppError::protocol),

@@ -124,6 +124,7 @@ struct Session::Impl {
   Result<PathId> add_path(Instant now, PathKind kind, const Route& route, std::optional<PathLabels> labels);
   Result<> retire_path(Instant now, PathId path, bool tell);
   Path& current() { return *paths.find(current_slot); }
+  std::uint64_t rebindings_counted = 0;
   PathId current_slot = 0;
   Instant path_changed_at;
 

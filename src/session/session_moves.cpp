@@ -196,7 +196,7 @@ Result<> Session::Impl::move_to(Instant now, PathId id_of_path) {
   Path* path = paths.find(id_of_path);
   if (path == nullptr) return Error{ErrorKind::not_found, "no such path: see paths()"};
   if (id_of_path == current_slot) return {};
-  if (phase < Phase::confirmed || path->last_answer == Instant{} || path->state == PathState::silent) {
+  if (phase < Phase::confirmed || path->state == PathState::offered || path->state == PathState::silent) {
     return Error{ErrorKind::unreachable, "path did not answer its echoes lately: wait until it is validated"};
   }
   if (role == Role::dialler) {

@@ -107,23 +107,27 @@ void Session::Impl::handle_echo(Instant now, Path& path, const Route& from, Byte
     ++core.counters.echoes_bad;
     return;
   }
-  const std::uint64_t rebound = paths.rebindings;
   last_packet = now;
+  const bool was_dead = waiting.dead && path.id == current_slot;
   note_received(now, path.id, false);
   const auto effect = paths.handle_echo(now, path, *decoded, from, packet.size());
-  core.counters.rebindings += paths.rebindings - rebound;
   if (decoded->type == EchoType::move && role == Role::dialler) {
     const auto reason = decoded->value <= 2 ? static_cast<MoveReason>(decoded->value) : MoveReason::requested;
     handle_move_request(now, decoded->path, reason);
   }
   if (effect == PathSet::EchoEffect::answered || effect == PathSet::EchoEffect::validated) {
     grant_wish(now);
+    // QUIC may sleep in a backed-off probe timeout for a long time after the path came back; a fresh epoch
+    // wakes it.
+    if (was_dead && connection->bytes_in_flight() > 0) move_current_anew(now, "came back");
     check_liveness(now);
   }
 }
 
 void Session::Impl::follow_path_changes(Instant now) {
   if (!is_live()) return;
+  core.counters.rebindings += paths.rebindings - rebindings_counted;
+  rebindings_counted = paths.rebindings;
   const PathId slot = connection->current_path().slot;
   if (slot != current_slot && paths.find(slot) != nullptr) {
     Path* left = paths.find(current_slot);

@@ -263,7 +263,7 @@ bool Connection::has_events() const {
 std::optional<Connection::CidChange> Connection::poll_cid_change() {
   if (impl_->cid_changes.empty()) return std::nullopt;
   const CidChange change = impl_->cid_changes.front();
-  impl_->cid_changes.pop_front();
+  impl_->cid_changes.erase(impl_->cid_changes.begin());
   return change;
 }
 
@@ -296,7 +296,7 @@ std::array<std::uint8_t, 32> Connection::export_keying_material(std::string_view
 
 void Connection::release_tls() {
   impl_->release_wanted = true;
-  if (impl_->confirmed && !impl_->tls.awaits_ticket()) impl_->tls.free();
+  if (impl_->may_free_tls()) impl_->tls.free();
 }
 
 Result<StreamId> Connection::open_stream(StreamKind kind, void* context) {

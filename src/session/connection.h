@@ -94,6 +94,9 @@ enum class ReadOutcome : std::uint8_t {
 // The stateless reset token of a connection ID that was issued under `secret` (RFC 9000 §10.3).
 std::array<std::uint8_t, 16> make_reset_token(ByteView secret, ByteView cid);
 
+// Any call may give write() something to send (consumed bytes become credit, ended streams new ones): write
+// after it. When a connection closes, every open stream ends with stream_closed; its code is the application
+// error, if that was the cause, else AppError::internal.
 class Connection {
  public:
   // `cid_prefix` is the first 8 bytes of every connection ID that we issue (our canonical receive label).

@@ -43,7 +43,7 @@ ReadOutcome Connection::Impl::handle_read_status(int status) {
     return ReadOutcome::failed;
   }
   if (status == 0) {
-    if (release_wanted && tls.is_live() && confirmed && !tls.awaits_ticket()) tls.free();
+    if (release_wanted && may_free_tls()) tls.free();
     return ReadOutcome::ok;
   }
   if (status == NGTCP2_ERR_DROP_CONN || status == NGTCP2_ERR_RETRY) return ReadOutcome::dropped;

@@ -5,7 +5,6 @@
 
 #include <ngtcp2/ngtcp2.h>
 
-#include <deque>
 #include <memory>
 
 #include "session/connection.h"
@@ -44,8 +43,12 @@ struct Connection::Impl : PacketCrypto {
 
   // --- callbacks (connection_callbacks.cpp)
   static const ngtcp2_callbacks& callbacks();
+  static void install_handshake_callbacks(ngtcp2_callbacks& made);
+  static void install_path_callbacks(ngtcp2_callbacks& made);
+  static void install_stream_callbacks(ngtcp2_callbacks& made);
   int complete_handshake();
   void confirm();
+  bool may_free_tls() const;
   void count_reset();
 
   // --- write loop (connection_write.cpp)
@@ -68,7 +71,7 @@ struct Connection::Impl : PacketCrypto {
   RandomSource& random;
   std::array<std::uint8_t, 32> secret{};
   Label cid_prefix;
-  Instant started, last_now;
+  Instant started, confirmed_at, last_now;
 
   TlsSession tls;
   Streams streams;
@@ -82,9 +85,9 @@ struct Connection::Impl : PacketCrypto {
   std::array<std::uint16_t, 8> probes{};  // ngtcp2 keeps a pointer into it
 
   SessionInfo info;
-  std::deque<CidChange> cid_changes;
+  std::vector<CidChange> cid_changes;
   std::vector<Bytes> cids;
-  std::deque<PathVerdict> verdicts;
+  std::vector<PathVerdict> verdicts;
   Bytes token;
   ngtcp2_ccerr error{};
   CloseReason reason;

@@ -26,7 +26,7 @@ Connection::MigrateOutcome Connection::migrate(Instant now, SyntheticPath path, 
 std::optional<Connection::PathVerdict> Connection::poll_path_verdict() {
   if (impl_->verdicts.empty()) return std::nullopt;
   const PathVerdict verdict = impl_->verdicts.front();
-  impl_->verdicts.pop_front();
+  impl_->verdicts.erase(impl_->verdicts.begin());
   return verdict;
 }
 

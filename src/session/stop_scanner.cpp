@@ -1,5 +1,7 @@
 #include "session/stop_scanner.h"
 
+#include <cstring>
+
 namespace ravine::session {
 namespace {
 
@@ -18,6 +20,12 @@ class Cursor {
     for (std::size_t i = 1; i < size; ++i) value = value << 8 | at_[i];
     at_ += size;
     return true;
+  }
+  // A run of PADDING, eight bytes at a time: probes and first packets are mostly that.
+  void skip_zeros() {
+    std::uint64_t word = 0;
+    while (end_ - at_ >= 8 && (std::memcpy(&word, at_, 8), word == 0)) at_ += 8;
+    while (at_ != end_ && *at_ == 0) ++at_;
   }
   bool skip_integers(std::uint64_t count) {
     std::uint64_t ignored;
@@ -62,6 +70,8 @@ bool skip_frame(Cursor& cursor, std::uint64_t type) {
   if (type >= 0x08 && type <= 0x0f) return skip_stream(cursor, type);
   switch (type) {
     case 0x00:  // PADDING
+      cursor.skip_zeros();
+      return true;
     case 0x01:  // PING
     case 0x1e:  // HANDSHAKE_DONE
       return true;

@@ -15,18 +15,27 @@ void Driver::Impl::each_observer(const Call& call) {
     if (observers[i] != nullptr) call(*observers[i]);
 }
 
+namespace {
+
+// A superseded session is closing and yet serves its streams to their end.
+bool is_over(const Session* session) {
+  return session == nullptr || (session->is_closing() && !session->is_established());
+}
+
+}  // namespace
+
 void Driver::Impl::dispatch_event(const Event& event) {
   if (event.kind == EventKind::session_closed) return dispatch_closed(event);
   Session* const found = endpoint.find(event.session);
   if (event.kind == EventKind::stream_closed) {
     if (event.context == nullptr) return;
-    const bool session_over = found == nullptr || found->is_closing();
+    const bool session_over = is_over(found);
     static_cast<StreamHandler*>(event.context)
         ->on_closed(session_over ? nullptr : found, event.stream, static_cast<AppError>(event.code));
     return;
   }
   // Events that were queued before their session ended say nothing new.
-  if (found == nullptr || found->is_closing()) return;
+  if (is_over(found)) return;
   if (event.stream >= 0) {
     dispatch_stream(event, *found);
   } else {

@@ -134,7 +134,11 @@ void Driver::Impl::handle_readable(std::size_t socket) {
   while (buffers.free_slots() > 0) {
     const host::ReceiveRound round = udp.sockets[socket].receive(buffers, kMessagesPerCall);
     for (const Received& received : round.datagrams) endpoint.handle_datagrams(now, received);
-    if (!round.more) break;
+    // Handlers consume what came while it is in the cache, and free its memory for the next call.
+    in_turn = true;
+    dispatch();
+    in_turn = false;
+    if (!round.more || !is_open) break;
   }
   run_turn();
   if (is_open) wait_readable(socket);

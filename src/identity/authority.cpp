@@ -12,7 +12,7 @@ namespace ravine::identity {
 namespace {
 
 constexpr std::chrono::seconds kMinLifetime = std::chrono::minutes(1);
-constexpr std::size_t kMaxRegisterSize = 16 * 1024 * 1024;
+constexpr std::size_t kMaxRegisterSize = std::size_t{16} * 1024 * 1024;
 
 Error invalid(std::string message) {
   return {ErrorKind::invalid_argument, std::move(message)};

@@ -55,8 +55,8 @@ struct IssuedEntry {
   std::string name;
   std::vector<std::string> groups;
   UnixTime not_before, not_after;
-  bool is_ca = false;               // a CA certificate, listed so that it can be revoked
-  bool superseded = false;          // a later certificate of the same holder replaced it
+  bool is_ca = false;                              // a CA certificate, listed so that it can be revoked
+  bool superseded = false;                         // a later certificate of the same holder replaced it
   std::optional<UnixTime> revoked = std::nullopt;  // when
 };
 

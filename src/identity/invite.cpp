@@ -15,7 +15,7 @@ constexpr std::string_view kPrefix = "RV1";
 constexpr std::size_t kChecksumSize = 4;
 constexpr std::size_t kMaxHostName = 253;
 constexpr std::size_t kMaxFailureSources = 4096;
-constexpr std::size_t kMaxRegisterSize = 4 * 1024 * 1024;
+constexpr std::size_t kMaxRegisterSize = std::size_t{4} * 1024 * 1024;
 enum AddressForm : std::uint8_t { kForm4 = 4, kForm6 = 6, kFormName = 1 };
 
 Error invalid(std::string message) {

@@ -21,8 +21,9 @@
 namespace ravine::identity {
 
 inline constexpr std::string_view kJoinExporter = "EXPORTER-ravine-join";
-inline constexpr std::size_t kMaxJoinRequest = 16 * 1024;         // bytes
-inline constexpr std::size_t kMaxJoinResponse = 2 * 1024 * 1024;  // bytes; holds a full revocation list
+inline constexpr std::size_t kMaxJoinRequest = std::size_t{16} * 1024;  // bytes
+inline constexpr std::size_t kMaxJoinResponse =
+    std::size_t{2} * 1024 * 1024;  // bytes; holds a full revocation list
 inline constexpr std::size_t kMaxKnownPeers = 256;
 
 // A hint where to find a member.

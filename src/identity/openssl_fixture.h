@@ -1,6 +1,7 @@
-// Made by the openssl command (3.0), so that what Ravine reads is not only what Ravine writes: a root, an intermediate under
-// it, and a leaf "web" in the groups ops and web; a certificate of another algorithm; one with an unknown critical extension;
-// the leaf's signing request; its key, plain and with the passphrase "correct-horse".
+// Made by the openssl command (3.0), so that what Ravine reads is not only what Ravine writes: a root, an
+// intermediate under it, and a leaf "web" in the groups ops and web; a certificate of another algorithm; one
+// with an unknown critical extension; the leaf's signing request; its key, plain and with the passphrase
+// "correct-horse".
 #pragma once
 
 #include <string_view>
@@ -92,8 +93,10 @@ PqjnB6p4cCo1TklY5Nc=
 
 inline constexpr UnixTime kNotBefore{1795157507};  // of all of them; the leaf lasts 30 days
 // As `openssl pkey -pubout -outform DER | sha256sum` and `openssl x509 -serial` print them.
-inline constexpr std::string_view kRootHash = "413670ce1d26e961a8d747d00c1bca70d1eba3adb5d7b360dc10ccd3acf752c4";
-inline constexpr std::string_view kLeafHash = "2179570286279337d0be1a42962f128fa2ab96336f9b5775982a1f96a6aa9b79";
+inline constexpr std::string_view kRootHash =
+    "413670ce1d26e961a8d747d00c1bca70d1eba3adb5d7b360dc10ccd3acf752c4";
+inline constexpr std::string_view kLeafHash =
+    "2179570286279337d0be1a42962f128fa2ab96336f9b5775982a1f96a6aa9b79";
 inline constexpr std::string_view kLeafSerial = "3aae82b878faf21133a71b355fd05532d551d7d6";
 
 }  // namespace ravine::identity::fixture

@@ -6,7 +6,7 @@
 namespace ravine::identity {
 namespace {
 
-constexpr std::size_t kMaxPemSize = 256 * 1024;
+constexpr std::size_t kMaxPemSize = std::size_t{256} * 1024;
 constexpr std::string_view kBegin = "-----BEGIN ", kEnd = "-----END ", kDashes = "-----";
 
 Result<Bytes> decode_base64(std::string_view text) {

@@ -17,9 +17,10 @@
 
 namespace ravine::identity {
 
-inline constexpr std::size_t kMaxRevoked = 16384;               // entries
-inline constexpr std::size_t kMaxRevocationSize = 1024 * 1024;  // bytes of the encoding
-inline constexpr std::size_t kRevocationPartSize = 48 * 1024;   // bytes of one part, header included
+inline constexpr std::size_t kMaxRevoked = 16384;                            // entries
+inline constexpr std::size_t kMaxRevocationSize = std::size_t{1024} * 1024;  // bytes of the encoding
+inline constexpr std::size_t kRevocationPartSize =
+    std::size_t{48} * 1024;  // bytes of one part, header included
 inline constexpr std::size_t kMaxRevocationParts = 22;
 
 struct RevokedEntry {

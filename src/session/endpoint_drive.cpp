@@ -140,8 +140,9 @@ void Endpoint::Impl::keep_books(Instant now, Session::Impl& session) {
     index_peer(session);
     converge(session);
   }
-  drain_superseded(now, session);
   keep_ticket(session);
+  drain_superseded(now, session);
+  if (!session.is_live()) unindex_peer(session);
 }
 
 void Endpoint::Impl::index_peer(Session::Impl& session) {

@@ -332,7 +332,7 @@ Result<RevocationList> Authority::revoke(std::string_view which, UnixTime now) {
   if (!known)
     return Error{ErrorKind::not_found,
                  fmt::format("no unexpired certificate has the name, peer ID or serial \"{}\"; see "
-                             "`ravine ca show`",
+                             "`ravine ca list`",
                              which)};
   if (additions.empty())
     return Error{ErrorKind::already_exists, fmt::format("\"{}\" was revoked before", which)};

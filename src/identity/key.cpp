@@ -58,9 +58,9 @@ Result<PrivateKey> import_pkcs8(ByteView der, std::string_view passphrase) {
     gnutls_free(y.data);
     if (k.data != nullptr) wipe({k.data, k.size});
     gnutls_free(k.data);
-    return Error{
-        ErrorKind::invalid_argument,
-        "private key: not Ed25519; make one with `ravine id` or `openssl genpkey -algorithm ed25519`"};
+    return Error{ErrorKind::invalid_argument,
+                 "private key: not Ed25519; make one with `ravine id --request NAME` or `openssl genpkey "
+                 "-algorithm ed25519`"};
   }
   const auto seed = Secret<32>::copy_of({k.data, k.size});
   wipe({k.data, k.size});

@@ -29,7 +29,7 @@ Result<RevocationList> RevocationList::sign(std::uint64_t number, UnixTime issue
   if (entries.size() > kMaxRevoked)
     return Error{ErrorKind::limit_reached,
                  fmt::format("revocation list: more than {} entries; replace the issuer "
-                             "instead (`ravine ca intermediate`)",
+                             "instead (`ravine ca rotate-root --issuer-only`)",
                              kMaxRevoked)};
   if (signer_chain.empty() || signer_chain.size() > kMaxChain || signer_chain.front().id != signer.id())
     return malformed("the signer's chain does not start with the signer's certificate");

@@ -73,8 +73,11 @@ void ExchangeStream::abort(AppError code, const Error& why) {
 
 void ExchangeStream::on_closed(session::Session* session, session::StreamId, AppError code) {
   const auto keep = std::exchange(self_, nullptr);
-  end(session != nullptr ? Error{ErrorKind::closed, std::string(to_text(code))}
-                         : Error{ErrorKind::unreachable, "the session ended"});
+  if (session == nullptr && code == AppError::none) {
+    return end(Error{ErrorKind::unreachable, "the session ended"});
+  }
+  // Both sides finished: closed. A session that was ended for a reason says it in the code.
+  end(Error{session != nullptr ? ErrorKind::closed : to_kind(code), std::string(to_text(code))});
 }
 
 void ExchangeStream::end(const Error& why) {

@@ -73,7 +73,7 @@ struct JoinService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void answer(session::Session& session, session::StreamId stream, MakeAnswer make,
-              std::function<void()> on_end) {
+              std::function<void(const Error& why)> on_end) {
     auto holder = std::make_shared<std::weak_ptr<ExchangeStream>>();
     ExchangeStream::Callbacks callbacks;
     callbacks.on_message = [holder, make = std::move(make), weak = weak_from_this()](session::Session& live,
@@ -88,8 +88,8 @@ struct JoinService::Impl : std::enable_shared_from_this<Impl> {
       }
       exchange->send(live, std::move(*response));
     };
-    callbacks.on_end = [on_end = std::move(on_end)](const Error&) {
-      if (on_end) on_end();
+    callbacks.on_end = [on_end = std::move(on_end)](const Error& why) {
+      if (on_end) on_end(why);
     };
     auto exchange =
         std::make_shared<ExchangeStream>(context, identity::kMaxJoinRequest, std::move(callbacks));
@@ -124,8 +124,9 @@ struct JoinService::Impl : std::enable_shared_from_this<Impl> {
           ++(response ? counters.joins : counters.joins_refused);
           return response;
         },
-        [weak = weak_from_this(), id = session.id()] {
-          if (const auto self = weak.lock()) self->close_session(id, AppError::none);
+        [weak = weak_from_this(), id = session.id()](const Error& why) {
+          const AppError code = why.kind == ErrorKind::closed ? AppError::none : to_code(why.kind);
+          if (const auto self = weak.lock()) self->close_session(id, code);
         });
   }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "identity/join_messages.h"
 #include "identity/test_network.h"
 #include "join.pb.h"
 
@@ -254,7 +255,7 @@ TEST_F(Renew, brings_the_new_root_and_the_revocation_list) {
   EXPECT_EQ(member.chain[0].overlay, joined.chain[0].overlay);  // the address survives the root
 }
 
-TEST_F(Renew, believes_no_answer_that_a_mere_member_signs) {
+TEST_F(Renew, believes_no_answer_of_another_network_or_another_exchange) {
   TestNetwork other(2);
   secrets.add(NetworkSecret::make(9, network.random));
   IssuerContext impostor{&other.authority, &codes, &secrets, {}, node.key.id()};
@@ -267,6 +268,32 @@ TEST_F(Renew, believes_no_answer_that_a_mere_member_signs) {
   const Answer good = renew(device, mine);
   expect_error(accept_renew_response(trust, device, mine, good.response, kOtherExporter, later),
                ErrorKind::unauthenticated, "for this exchange");
+}
+
+// The answer as `signer` would give it: the same grant under its own chain and signature.
+Bytes resign(const Bytes& response, const Bytes& asked, const PrivateKey& signer,
+             std::span<const Certificate> chain) {
+  join::Response message;
+  join::Grant grant;
+  EXPECT_TRUE(message.ParseFromArray(response.data(), static_cast<int>(response.size())));
+  EXPECT_TRUE(grant.ParseFromString(message.body()));
+  grant.clear_issuer_chain();
+  messages::write_chain(*grant.mutable_issuer_chain(), chain);
+  return messages::make_signed_answer(signer, kExporter, asked, messages::serialise(grant));
+}
+
+TEST_F(Renew, believes_no_answer_that_a_member_or_a_strange_ca_signs) {
+  Bytes asked;
+  const Bytes good = renew(device, asked).response;
+  const auto try_with = [&](const PrivateKey& signer, std::span<const Certificate> chain) {
+    return accept_renew_response(trust, device, asked, resign(good, asked, signer, chain), kExporter, later);
+  };
+  expect_error(try_with(node.key, node.chain), ErrorKind::unauthenticated, "not signed by an issuer");
+  TestNetwork other(2);
+  const std::vector<Certificate> strange{other.intermediate.certificate},
+      ours{network.intermediate.certificate};
+  expect_error(try_with(other.intermediate.key, strange), ErrorKind::unauthenticated, "not trusted");
+  EXPECT_TRUE(try_with(network.intermediate.key, ours).ok());
 }
 
 }  // namespace

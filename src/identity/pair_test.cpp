@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "identity/join.h"
+#include "identity/join_messages.h"
 #include "identity/test_network.h"
 
 namespace ravine::identity {
@@ -89,6 +90,19 @@ TEST_F(Pair, nobody_pairs_with_a_key_that_he_does_not_have) {
   PairSide thief = third.view();
   thief.chain = phone.chain;
   expect_error(make_pair_request(code, thief, kExporter), ErrorKind::invalid_argument, "own key");
+  // A thief who knows the code and writes the message by himself: phone's certificate, but another key's
+  // signature.
+  const Bytes honest = request(phone);
+  join::Request message;
+  ASSERT_TRUE(message.ParseFromArray(honest.data(), static_cast<int>(honest.size())));
+  const Bytes input =
+      messages::proof_input("ravine pair request", kExporter, as_bytes(message.pair().body()));
+  message.mutable_pair()->set_key_proof(std::string(as_text(third.key.sign(input))));
+  const std::string forged = message.SerializeAsString();
+  EXPECT_TRUE(answer(as_bytes(forged)).refused);
+  message.mutable_pair()->set_key_proof(std::string(as_text(phone.key.sign(input))));
+  const std::string good = message.SerializeAsString();
+  EXPECT_TRUE(answer(as_bytes(good)).paired);
 }
 
 TEST_F(Pair, believes_only_the_peer_that_the_code_names) {

@@ -9,7 +9,9 @@
 namespace ravine::session {
 namespace {
 
-// Bytes of a block with its header, and how many free ones of a size are kept (together at most 1.3 MB).
+// Bytes of a block with its header, and how many free ones of a size are kept when none is in use (together at most
+// 1.3 MB). As many free ones as are in use are kept beyond that: a busy stream's blocks would otherwise go to the
+// system and come back, with a page fault per 4 KiB.
 constexpr std::array<std::uint32_t, 3> kBlockBytes = {512, 4096, 65536};
 constexpr std::array<std::size_t, 3> kKept = {512, 64, 12};
 
@@ -43,6 +45,7 @@ Block* BlockPool::take(std::uint64_t carried, std::size_t wanted) {
   block->next = nullptr;
   block->begin = block->end = 0;
   in_use_ += kBlockBytes[size_class];
+  ++list.in_use;
   return block;
 }
 
@@ -50,7 +53,8 @@ void BlockPool::give(Block* block) {
   const std::uint32_t size_class = block->size_class;
   FreeList& list = free_[size_class];
   in_use_ -= kBlockBytes[size_class];
-  if (list.count == kKept[size_class]) {
+  --list.in_use;
+  if (list.count >= std::max(kKept[size_class], list.in_use)) {
     std::free(block);
     return;
   }

@@ -38,7 +38,8 @@ class BlockPool {
  private:
   struct FreeList {
     Block* head = nullptr;
-    std::size_t count = 0;
+    std::size_t count = 0;   // free
+    std::size_t in_use = 0;  // handed out
   };
   std::array<FreeList, 3> free_;
   std::size_t in_use_ = 0;

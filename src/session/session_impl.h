@@ -135,7 +135,8 @@ struct Session::Impl {
     Instant next_probe;
     Duration probe_interval{0};
     bool suspected = false;
-    bool dead = false;  // the time is over; looking for another path
+    bool dead = false;      // the time is over; looking for another path
+    bool was_dead = false;  // until a QUIC packet arrives again
     bool stale_told = false;
     Instant next_size_test;
   } waiting;

@@ -51,6 +51,7 @@ void Session::Impl::note_received(Instant now, PathId arrival, bool quic) {
   waiting.probe_interval = Duration{0};
   if (quic) {
     waiting.quic_since = in_flight ? now : Instant::never();
+    waiting.was_dead = false;
     ++burst;
   }
 }
@@ -92,7 +93,7 @@ void Session::Impl::retry_carried(Instant now) {
 }
 
 void Session::Impl::leave_dead_path(Instant now) {
-  waiting.dead = true;
+  waiting.dead = waiting.was_dead = true;
   const Duration lately = std::max<Duration>(kLately, connection->smoothed_rtt() * 3);
   Path* best = paths.best_alive(now, current_slot, lately);
   if (best == nullptr) {

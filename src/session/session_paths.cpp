@@ -108,7 +108,6 @@ void Session::Impl::handle_echo(Instant now, Path& path, const Route& from, Byte
     return;
   }
   last_packet = now;
-  const bool was_dead = waiting.dead && path.id == current_slot;
   note_received(now, path.id, false);
   const auto effect = paths.handle_echo(now, path, *decoded, from, packet.size());
   if (decoded->type == EchoType::move && role == Role::dialler) {
@@ -119,7 +118,10 @@ void Session::Impl::handle_echo(Instant now, Path& path, const Route& from, Byte
     grant_wish(now);
     // QUIC may sleep in a backed-off probe timeout for a long time after the path came back; a fresh epoch
     // wakes it.
-    if (was_dead && connection->bytes_in_flight() > 0) move_current_anew(now, "came back");
+    if (waiting.was_dead && path.id == current_slot && connection->bytes_in_flight() > 0) {
+      waiting.was_dead = false;
+      move_current_anew(now, "came back");
+    }
     check_liveness(now);
   }
 }

@@ -22,7 +22,7 @@ struct Members {
 // by side instead of converging to one. The certificates are checked all the same.
 Result<Members> make_members(bool strangers = false);
 
-// Grows `text` from a member's options that both sides agree on.
+// What a benchmark sets differently from a node's defaults.
 struct NodeTuning {
   session::ProtectionBackend protection = session::ProtectionBackend::automatic;
   std::uint32_t max_udp_payload = 1452;

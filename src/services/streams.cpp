@@ -258,6 +258,9 @@ void StreamRouter::on_closed(session::SessionId id, const session::SessionInfo&,
 
 namespace {
 
+// A SOCKS client learns within this that a peer whose session still seems alive does not answer.
+constexpr std::chrono::milliseconds kPeerSilence{2800};
+
 class Opening final : public runtime::StreamHandler, public std::enable_shared_from_this<Opening> {
  public:
   Opening(StreamRouter& router, session::SessionId session, StreamRequest request, OpenDone done)
@@ -265,7 +268,8 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
         session_(session),
         request_(std::move(request)),
         done_(std::move(done)),
-        timer_(router.context().loop) {}
+        timer_(router.context().loop),
+        silence_(router.context().loop) {}
 
   void start(Duration timeout) {
     timer_.expires_after(timeout);
@@ -273,6 +277,11 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
       const auto self = weak.lock();
       if (!error && self)
         self->abandon(Error{ErrorKind::timed_out, "the peer did not answer the request in time"});
+    });
+    silence_.expires_after(kPeerSilence);
+    silence_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+      const auto self = weak.lock();
+      if (!error && self) self->check_silence();
     });
     open();
   }
@@ -304,6 +313,7 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
       return abandon(Error{to_kind(code), std::move(text)});
     }
     timer_.cancel();
+    silence_.cancel();
     session.set_stream_context(stream_, nullptr);
     const auto keep = std::exchange(self_, nullptr);
     const auto done = std::exchange(done_, nullptr);
@@ -345,6 +355,15 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
     router_.context().driver.touch();
   }
 
+  // A peer may take its time to reach its target, but not to acknowledge the request: then it is gone, and
+  // its session will find out later.
+  void check_silence() {
+    session::Session* session = router_.context().driver.endpoint().find(session_);
+    if (!done_ || session == nullptr || stream_ < 0) return;
+    if (unsent_.empty() && session->unacknowledged(stream_) == 0) return;
+    abandon(Error{ErrorKind::unreachable, "the peer is offline: its session is silent"});
+  }
+
   void write_head(session::Session& session) {
     const std::size_t taken = session.write(stream_, unsent_);
     unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(taken));
@@ -354,6 +373,7 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
   void abandon(Error why) {
     const auto keep = shared_from_this();
     timer_.cancel();
+    silence_.cancel();
     if (stream_ >= 0) {
       router_.context().driver.enter();
       if (session::Session* session = router_.context().driver.endpoint().find(session_)) {
@@ -371,7 +391,7 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
   StreamRequest request_;
   Bytes unsent_;
   OpenDone done_;
-  boost::asio::steady_timer timer_;
+  boost::asio::steady_timer timer_, silence_;
   HeadReader head_;
   std::shared_ptr<Opening> self_;  // while the session holds a plain pointer to us
 };

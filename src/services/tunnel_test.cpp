@@ -137,6 +137,14 @@ TEST_F(Tunnel, answers_with_the_right_socks_code) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
 }
 
+TEST_F(JoinedTunnel, says_within_three_seconds_that_a_peer_vanished) {
+  on_loop([&] { far_.reset(); });  // without a word, as a killed process
+  const auto before = std::chrono::steady_clock::now();
+  Program again = Program::tcp();
+  EXPECT_EQ(ask_socks(again, "far.fuse", 80), 4);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
+}
+
 TEST_F(Tunnel, allows_by_name_id_and_group) {
   Program listener = Program::tcp();
   listener.listen();

@@ -99,6 +99,26 @@ TEST_F(StreamTest, deliver_ten_megabytes_both_ways_over_a_lossy_link) {
   EXPECT_TRUE(pair->acceptor.saw(EventKind::stream_closed));
 }
 
+TEST_F(StreamTest, fill_most_of_a_link_under_either_congestion_control) {
+  for (const auto congestion : {CongestionControl::cubic, CongestionControl::bbr}) {
+    ConnectionOptions options = network.dialler_options();
+    options.congestion = congestion;
+    start(options, network.acceptor_options());
+    pair->rate = 2'500'000;
+    const StreamId stream = open(StreamKind::unidirectional);
+    std::uint64_t received = 0;
+    pair->application = [&] {
+      while (dialler().stream_unacknowledged(stream) < 250'000 &&
+             dialler().write_stream(stream, Bytes(16384, 1)) > 0) {
+      }
+      received += read_all(acceptor(), stream).size();
+    };
+    pair->application();
+    pair->run(4s);
+    EXPECT_GT(received, 4 * 2'000'000u);
+  }
+}
+
 TEST_F(StreamTest, stop_the_writer_when_nobody_reads_and_wake_it_later) {
   const StreamId stream = open(StreamKind::unidirectional);
   const Bytes block(64 * 1024, 1);

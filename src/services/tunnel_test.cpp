@@ -168,6 +168,10 @@ TEST_F(Tunnel, reaches_a_peer_by_short_id_and_overlay_address) {
   ASSERT_EQ(ask_socks(by_name, "far.fuse", 80), 0);
   Program by_id = Program::tcp();
   EXPECT_EQ(ask_socks(by_id, far_->id.to_text() + ".fuse", 80), 0);
+  std::string overlay;
+  on_loop([&] { overlay = take(near_->directory.find("far"))->overlay->to_text(); });
+  Program by_address = Program::tcp();
+  EXPECT_EQ(ask_socks(by_address, overlay, 80), 0) << overlay;
 }
 
 TEST_F(Tunnel, serves_http_connect_and_bytes_sent_early) {
@@ -245,6 +249,32 @@ TEST_F(Tunnel, carries_udp_through_an_association) {
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->host, "far.fuse");
   EXPECT_EQ(as_text(answer->payload), "answer");
+}
+
+TEST_F(Tunnel, asks_for_credentials_in_both_protocols) {
+  on_loop([&] {
+    proxy_ = std::make_unique<ProxyServer>(
+        near_->tunnels,
+        ProxyOptions{.listen = {IpAddress::v4({127, 0, 0, 1}), 0}, .credentials = {{"ann", "secret"}}});
+    ASSERT_TRUE(proxy_->start().ok());
+    proxy_port_ = proxy_->address().port;
+  });
+  Program listener = Program::tcp();
+  listener.listen();
+  expose(80, listener);
+  Program socks = Program::tcp();
+  ASSERT_TRUE(socks.connect(proxy_port_));
+  socks.send(Bytes{5, 1, 0});
+  EXPECT_EQ(socks.receive_all(), std::string("\5\xff", 2));
+  const auto status = [&](const std::string& field) {
+    Program client = Program::tcp();
+    EXPECT_TRUE(client.connect(proxy_port_));
+    client.send("CONNECT far.fuse:80 HTTP/1.1\r\nHost: far.fuse:80\r\n" + field + "\r\n");
+    return client.receive(12);
+  };
+  EXPECT_EQ(status(""), "HTTP/1.1 407");
+  EXPECT_EQ(status("Proxy-Authorization: Basic YW5uOndyb25n\r\n"), "HTTP/1.1 407");
+  EXPECT_EQ(status("Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n"), "HTTP/1.1 200");
 }
 
 TEST_F(Tunnel, refuses_to_listen_for_others_without_credentials) {

@@ -78,7 +78,7 @@ struct TestAuthority {
 
 // One node's services. Made and destroyed on the loop's thread.
 struct TestNode {
-  TestNode(boost::asio::io_context& loop, session::NetworkOptions options)
+  TestNode(boost::asio::io_context& loop, session::NetworkOptions options, IpAddress prefix)
       : id(options.local.id),
         driver(loop, driver_options(), random, clock, Log()),
         context{loop, driver, Log(), {}},
@@ -91,7 +91,7 @@ struct TestNode {
     network = driver.endpoint().add_network(std::move(options));
     const auto opened = driver.open();
     EXPECT_TRUE(opened.ok()) << opened.error().message;
-    directory.add_network(network, "home", IpAddress::v6({0xfd, 0xcc}));
+    directory.add_network(network, "home", prefix);
   }
   static runtime::DriverOptions driver_options() {
     host::SystemRandom random;
@@ -214,8 +214,9 @@ class TwoNodes : public testing::Test {
  protected:
   TwoNodes() : guard_(loop_.get_executor()), thread_([this] { loop_.run(); }) {
     on_loop([this] {
-      far_ = std::make_unique<TestNode>(loop_, authority_.network("far"));
-      near_ = std::make_unique<TestNode>(loop_, authority_.network("near", {"ops"}));
+      const IpAddress prefix = identity::overlay_prefix(authority_.trust->network());
+      far_ = std::make_unique<TestNode>(loop_, authority_.network("far"), prefix);
+      near_ = std::make_unique<TestNode>(loop_, authority_.network("near", {"ops"}), prefix);
       near_->knows("far", far_->driver.port());
       proxy_ = std::make_unique<ProxyServer>(near_->tunnels,
                                              ProxyOptions{.listen = {IpAddress::v4({127, 0, 0, 1}), 0}});

@@ -18,7 +18,7 @@ namespace {
 void read_log_levels(Section& section, NodeSection& out) {
   static const std::vector<std::string_view> kWords{"trace", "debug", "info", "warning", "error", "off"};
   if (const auto word = section.read_word("log_level", kWords))
-    out.log_level = *parse_log_level(kWords[*word]);
+    out.log_level = *host::parse_log_level(kWords[*word]);
   if (const auto word = section.read_word("log_format", {"text", "json"})) {
     out.log_format = *word == 0 ? LogFormat::text : LogFormat::json;
   }
@@ -31,7 +31,7 @@ void read_log_levels(Section& section, NodeSection& out) {
   }
   for (const auto& [component, value] : *table) {
     const auto* text = value.as_string();
-    const auto level = text != nullptr ? parse_log_level(text->get()) : std::nullopt;
+    const auto level = text != nullptr ? host::parse_log_level(text->get()) : std::nullopt;
     if (!level) {
       section.issue_at(
           value,
@@ -54,8 +54,8 @@ void read_node(Section section, NodeSection& out) {
   }
   section.read("name", out.name);
   if (!out.name.empty() && !is_valid_name(out.name)) {
-    section.issue("name", fmt::format("name = \"{}\" is no name; use a–z, 0–9 and inner hyphens, at most 63",
-                                      out.name));
+    section.issue("name",
+                  fmt::format("name = \"{}\" is no name; use at most 63 of a-z, 0-9 and hyphens", out.name));
   }
   std::vector<std::string> listen;
   section.read("listen", listen);
@@ -103,10 +103,9 @@ NetworkConfig read_network(Section section) {
   NetworkConfig out;
   section.read("name", out.name);
   if (!is_valid_name(out.name)) {
-    section.issue("name",
-                  section.has("name")
-                      ? fmt::format("name = \"{}\" is no name; use a–z, 0–9 and inner hyphens", out.name)
-                      : "[[network]] needs a name; write: name = \"home\"");
+    section.issue("name", section.has("name")
+                              ? fmt::format("name = \"{}\" is no name; use a-z, 0-9 and hyphens", out.name)
+                              : "[[network]] needs a name; write: name = \"home\"");
   }
   section.read("directory", out.directory);
   section.read("pinned", out.pinned);
@@ -146,7 +145,7 @@ PeerConfig read_peer(Section section) {
   }
   if (!out.id.empty() && !is_peer_id_text(out.id)) {
     section.issue("id",
-                  fmt::format("id = \"{}\" is no peer ID; it has 16 characters of a–z and 2–7", out.id));
+                  fmt::format("id = \"{}\" is no peer ID; it has 16 characters of a-z and 2-7", out.id));
   }
   for (const std::string& address : out.addresses) {
     const auto parsed = HostPort::parse(address);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "host/logging.h"
 #include "session/connection.h"
 
 namespace ravine::node {
@@ -23,7 +24,7 @@ inline constexpr std::uint16_t kDefaultProxyPort = 1080;  // RFC 1928's
 inline constexpr std::size_t kMaxConfigBytes = 1u << 20;
 inline constexpr std::size_t kMaxConfigErrors = 20;  // reported at once
 
-enum class LogFormat : std::uint8_t { text, json };
+using host::LogFormat;
 
 struct NodeSection {
   std::string state;                  // directory; empty: the default, see StateDir
@@ -110,8 +111,6 @@ std::vector<std::string> keys_needing_restart(const Config& running, const Confi
 
 // "15s", "5m", "2h", "30d", "250ms". At most ten years. nullopt when malformed.
 std::optional<Duration> parse_duration(std::string_view text);
-std::optional<LogLevel> parse_log_level(std::string_view text);
-std::string_view to_text(LogLevel level);
 
 // The candidate that is nearest in spelling, when near enough to be what was meant (at most a third of its
 // letters differ).
@@ -120,5 +119,10 @@ std::optional<std::string_view> nearest_word(std::string_view word,
 
 // True for 1–63 characters of a–z, 0–9 and inner hyphens: names of peers, networks and groups.
 bool is_valid_name(std::string_view name);
+// A host name made fit to be a node's name: its first label in lower case without what names may not have.
+std::string name_of_machine(std::string_view host_name);
+
+// What `ravine ca init` and `ravine join` write: every key commented out, so the defaults hold.
+std::string_view default_config_text();
 
 }  // namespace ravine::node

@@ -1,22 +1,14 @@
 // The small text forms of the configuration: durations, log levels, names, and the nearest word to a misspelt
 // one.
 #include <algorithm>
-#include <array>
 #include <charconv>
 
+#include "identity/fuse_name.h"
 #include "node/config.h"
 
 namespace ravine::node {
 
 namespace {
-
-constexpr std::array<std::pair<std::string_view, LogLevel>, 7> kLevels{{{"trace", LogLevel::trace},
-                                                                        {"debug", LogLevel::debug},
-                                                                        {"info", LogLevel::info},
-                                                                        {"warning", LogLevel::warning},
-                                                                        {"warn", LogLevel::warning},
-                                                                        {"error", LogLevel::error},
-                                                                        {"off", LogLevel::off}}};
 
 // Letters to insert, delete, replace or swap with their neighbour (optimal string alignment).
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -55,22 +47,10 @@ std::optional<Duration> parse_duration(std::string_view text) {
   return std::chrono::seconds(count * scale);
 }
 
-std::optional<LogLevel> parse_log_level(std::string_view text) {
-  for (const auto& [name, level] : kLevels) {
-    if (name == text) return level;
-  }
-  return std::nullopt;
-}
-
-std::string_view to_text(LogLevel level) {
-  for (const auto& [name, value] : kLevels) {
-    if (value == level) return name;
-  }
-  return "info";
-}
-
 std::optional<std::string_view> nearest_word(std::string_view word,
                                              const std::vector<std::string_view>& candidates) {
+  constexpr std::size_t kLongest = 64;  // letters; nobody means anything by a longer word
+  if (word.size() > kLongest) return std::nullopt;
   std::optional<std::string_view> best;
   std::size_t best_distance = 0;
   for (const std::string_view candidate : candidates) {
@@ -88,6 +68,44 @@ bool is_valid_name(std::string_view name) {
   if (name.empty() || name.size() > 63 || name.front() == '-' || name.back() == '-') return false;
   return std::ranges::all_of(
       name, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+}
+
+std::string name_of_machine(std::string_view host_name) {
+  std::string name;
+  for (const char c : host_name.substr(0, host_name.find('.'))) {
+    const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    if (is_valid_name(std::string_view(&lower, 1)) || (lower == '-' && !name.empty())) name += lower;
+  }
+  while (name.ends_with('-')) name.pop_back();
+  return identity::is_valid_node_name(name) ? name : "node";
+}
+
+std::string_view default_config_text() {
+  return R"(# Ravine's configuration. "ravine config check" says what is wrong in it, "ravine reload" takes changes over.
+# Every key: docs/configuration.md.
+
+[node]
+# port = 4717               # UDP, for peers
+# log_level = "info"
+# metrics = "127.0.0.1:9464"
+
+[proxy]
+# listen = "127.0.0.1:1080"  # SOCKS5 and HTTP CONNECT
+
+# [[expose]]                 # let peers reach a port of this machine
+# port = 80
+# to = "127.0.0.1:8080"
+# allow = ["laptop", "group:ops"]
+
+# [[forward]]                # a local port that leads to a peer
+# listen = "127.0.0.1:2222"
+# to = "box.fuse:22"
+
+# [[peer]]                   # where to find a peer that has moved
+# name = "box"
+# addresses = ["192.0.2.1:4717"]
+# keep = true
+)";
 }
 
 }  // namespace ravine::node

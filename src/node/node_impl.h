@@ -1,0 +1,171 @@
+// The inside of Node, shared by its .cpp files: node.cpp (start, stop, reload), node_networks.cpp
+// (memberships over time), node_issuer.cpp (what an issuing or pairing node answers), node_status.cpp and
+// node_methods*.cpp (control calls).
+#pragma once
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/json/object.hpp>
+#include <map>
+#include <optional>
+
+#include "host/clock.h"
+#include "host/file.h"
+#include "identity/invite.h"
+#include "node/ca_store.h"
+#include "node/member.h"
+#include "node/node.h"
+#include "node/peer_cache.h"
+#include "node/state_dir.h"
+#include "runtime/driver.h"
+#include "services/bench_service.h"
+#include "services/control_server.h"
+#include "services/expose.h"
+#include "services/flow.h"
+#include "services/forward.h"
+#include "services/join.h"
+#include "services/metrics.h"
+#include "services/peers.h"
+#include "services/proxy.h"
+#include "services/revocation_exchange.h"
+#include "services/streams.h"
+#include "services/tunnel.h"
+
+namespace ravine::node {
+
+inline constexpr Duration kTick = 60s;  // upkeep: expiry, names of the day, renewals, caches
+inline constexpr Duration kStopLimit = 2s;
+inline constexpr Duration kRenewRetryFirst = 60s;  // doubles up to an hour
+inline constexpr Duration kRenewRetryLast = 3600s;
+inline constexpr std::size_t kMaxNetworks = 64;
+
+struct Network {
+  session::NetworkId id;
+  Member member;
+  Instant next_renewal;  // earliest next attempt
+  Duration renewal_delay{0};
+  bool renewing = false;
+  std::string renewal_error;  // of the last attempt; empty after a success
+};
+
+struct SessionFacts {
+  Instant since;
+};
+
+struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::SessionObserver {
+  Impl(boost::asio::io_context& loop, NodeOptions options, RandomSource& random, Log log);
+
+  // --- node.cpp
+  Result<> start();
+  Result<> open_state();
+  Result<> open_driver();
+  Result<> start_services();
+  Result<> apply_peers(const Config& wanted);
+  Result<> apply_exposes(const Config& wanted, ReloadReport* report);
+  Result<> apply_forwards(const Config& wanted, ReloadReport* report);
+  Result<ReloadReport> reload();
+  void stop(std::function<void()> done);
+  void finish_stop();
+  services::ServiceContext context() { return {loop, *driver, log, resolve}; }
+
+  // --- node_networks.cpp
+  Result<> load_networks();
+  Result<> reload_networks(ReloadReport& report);
+  Result<session::NetworkOptions> network_options(const Network& network) const;
+  Result<> update_endpoint(Network& network);
+  Network* find_network(session::NetworkId id);
+  Network* find_network(std::string_view name);
+  const Network* find_network(session::NetworkId id) const;
+  Network* issuing_network();  // the one whose authority is here
+  Network* pairing_network();  // the first without CA
+  void tick();
+  void schedule_tick();
+  void refresh_names();
+  void renew_due(Network& network);
+  void renew_from_issuer(Network& network);
+  void finish_renewal(session::NetworkId id, Result<services::Exchanged> exchanged);
+  void renewal_failed(Network& network, std::string_view why);
+  void save_peers();
+  void sync_join_names();  // after invites changed
+
+  // --- node_issuer.cpp
+  Result<Bytes> answer_join(session::NetworkId network, ByteView request, ByteView exporter,
+                            const SocketAddress& from) override;
+  Result<Bytes> answer_renewal(session::NetworkId network, ByteView leaf, ByteView request,
+                               ByteView exporter) override;
+  Result<Bytes> answer_pairing(ByteView request, ByteView exporter, const SocketAddress& from);
+  std::vector<identity::KnownPeer> peers_to_tell(const Network& network) const;
+  std::uint64_t number(session::NetworkId network) const override;
+  std::vector<Bytes> parts(session::NetworkId network) const override;
+  Result<std::uint64_t> offer(session::NetworkId network, ByteView signed_list) override;
+  Result<identity::Invite> make_invite(identity::CodeKind kind, const std::string& name,
+                                       std::vector<std::string> groups, std::chrono::seconds lifetime);
+  Result<> after_revocation();  // the authority made a new list and secret
+  std::vector<HostPort> own_addresses() const;
+
+  // --- SessionObserver
+  void on_established(session::Session& session) override;
+  void on_closed(session::SessionId id, const session::SessionInfo& info,
+                 const session::CloseReason& reason) override;
+
+  // --- node_status.cpp
+  boost::json::object status() const;
+  boost::json::array sessions_json() const;
+  boost::json::array peers_json() const;
+  boost::json::array networks_json() const;
+  boost::json::array exposures_json() const;
+  boost::json::array forwards_json() const;
+  void add_metrics();
+
+  // --- node_methods.cpp
+  void add_methods();
+  void add_service_methods();
+  void add_peer_methods();
+  void add_authority_methods();
+
+  boost::asio::io_context& loop;
+  NodeOptions options;
+  RandomSource& random;
+  Log log;
+  Config config;
+  StateDir state;
+  std::string control_path;
+  std::optional<host::FileLock> lock;
+  std::unique_ptr<host::FlooredClock> clock;
+  services::Resolver resolve;
+  std::unique_ptr<runtime::Driver> driver;
+  std::vector<std::unique_ptr<Network>> networks;
+  std::optional<CaStore> ca;
+  identity::InviteRegister invites;
+  PeerCache peer_cache;
+
+  services::PeerDirectory directory;
+  std::unique_ptr<services::StreamRouter> router;
+  std::unique_ptr<services::FlowTable> flows;
+  std::unique_ptr<services::PeerConnector> connector;
+  std::unique_ptr<services::Tunnels> tunnels;
+  std::unique_ptr<services::ExposeService> exposes;
+  std::unique_ptr<services::ForwardService> forwards;
+  std::unique_ptr<services::ProxyServer> proxy;
+  std::unique_ptr<services::JoinService> join;
+  std::unique_ptr<services::RevocationExchange> revocations;
+  std::unique_ptr<services::BenchService> bench;
+  std::unique_ptr<services::Metrics> metrics;
+  std::unique_ptr<services::MetricsServer> metrics_server;
+  std::unique_ptr<services::ControlServer> control;
+
+  boost::asio::steady_timer tick_timer;
+  boost::asio::steady_timer stop_timer;
+  std::function<void()> stop_done;
+  bool stopping = false;
+  Instant started_at;
+  Instant clock_recorded_at;
+  std::int64_t day = 0;  // of the server names in force, days since 1970
+  std::uint64_t invites_changed = 0;
+  std::map<session::SessionId, SessionFacts> session_facts;
+  std::vector<std::string> warnings;  // that status shows
+};
+
+// "tcp" or "udp".
+std::string_view protocol_text(services::Protocol protocol);
+
+}  // namespace ravine::node

@@ -9,9 +9,9 @@
 namespace ravine::session {
 namespace {
 
-// Bytes of a block with its header, and how many free ones of a size are kept when none is in use (together at most
-// 1.3 MB). As many free ones as are in use are kept beyond that: a busy stream's blocks would otherwise go to the
-// system and come back, with a page fault per 4 KiB.
+// Bytes of a block with its header, and how many free ones of a size are kept when none is in use (together
+// at most 1.3 MB). As many free ones as are in use are kept beyond that: a busy stream's blocks would
+// otherwise go to the system and come back, with a page fault per 4 KiB.
 constexpr std::array<std::uint32_t, 3> kBlockBytes = {512, 4096, 65536};
 constexpr std::array<std::size_t, 3> kKept = {512, 64, 12};
 

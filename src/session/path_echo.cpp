@@ -12,7 +12,6 @@ namespace {
 constexpr std::size_t kSuffixOffset = wire::kShortHeaderDcidOffset + kLabelSize;
 constexpr std::size_t kNonceOffset = wire::kShortHeaderDcidOffset + kConnectionIdSize;
 constexpr std::size_t kBodyOffset = kNonceOffset + 8;
-constexpr std::size_t kBodySize = 10;  // type, path, value
 constexpr std::size_t kTagSize = 16;
 
 // AES-128-GCM made for one packet: echoes are rare, and idle sessions should not hold key schedules for them.

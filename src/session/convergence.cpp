@@ -6,6 +6,7 @@ namespace ravine::session {
 namespace {
 
 constexpr Duration kDrainAfterBoth = 3s;  // then an acceptor drops it, should the dialler's close be lost
+constexpr Duration kDrainAlone = 20s;     // or when the dialler says nothing any more
 constexpr Duration kAliveWithin = 20s;    // a session that was silent for longer does not supersede anything
 
 }  // namespace
@@ -32,23 +33,18 @@ void drain_superseded(Instant now, Session::Impl& session) {
     session.send_control(message);
     session.goaway_sent = true;
   }
-  if (!session.goaway_sent || !session.goaway_heard || !streams_done) {
-    session.drain_at = Instant::never();
-    return;
-  }
+  if (!session.goaway_sent || !streams_done) return;
   const CloseReason reason{CloseCause::dial_superseded, static_cast<std::uint64_t>(AppError::goaway),
                            "another session to this peer stays"};
   if (session.role == Role::dialler) {
+    // Ours must have arrived too, or the acceptor waits for it after we are gone.
+    if (!session.goaway_heard || session.connection->stream_unacknowledged(kControlStream) > 0) return;
     session.connection->close(now, AppError::goaway, reason.text);
     session.finish(now, reason, true);
     return;
   }
-  if (session.drain_at.is_never()) session.drain_at = now + kDrainAfterBoth;
+  session.drain_at = session.last_packet + (session.goaway_heard ? kDrainAfterBoth : kDrainAlone);
   if (now >= session.drain_at) session.finish(now, reason, false);
-}
-
-Instant drain_deadline(const Session::Impl& session) {
-  return session.is_live() ? session.drain_at : Instant::never();
 }
 
 }  // namespace ravine::session

@@ -15,7 +15,5 @@ bool stays(const Session::Impl& a, const Session::Impl& b, const identity::PeerI
 // Advances the goaway of a superseded session: says it once its streams are done, closes it when both said
 // so.
 void drain_superseded(Instant now, Session::Impl& session);
-// When drain_superseded() wants to be called again, besides after every input.
-Instant drain_deadline(const Session::Impl& session);
 
 }  // namespace ravine::session

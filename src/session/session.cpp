@@ -237,22 +237,18 @@ void Session::Impl::settle(Instant now) {
   }
   if (phase == Phase::handshaking && connection->is_confirmed()) {
     phase = Phase::confirmed;
-    info = connection->info();
-    info.id = id;
+    info.handshake_time = connection->info().handshake_time;
     paths.set_current(current_slot);
     paths.start(now);
     connection->release_tls();
-    if (is_guest()) {
-      phase = Phase::established;
-      established_at = now;
-      core.push(event(EventKind::session_established));
-    }
   }
+  if (is_guest()) check_established(now);
   pump_events(now);
   if (!is_live()) return;
   if (!is_guest() && keys_exported) {
     read_control(now);
     if (!is_live()) return;
+    check_established(now);
     flush_control();
   }
   handle_verdicts(now);

@@ -157,11 +157,14 @@ void Session::Impl::handle_control(Instant now, const wire::ControlMessage& mess
         core.push(event(EventKind::control_received));
       }
   }
-  if (is_live() && phase == Phase::confirmed && hello_sent && hello_heard) {
-    phase = Phase::established;
-    established_at = now;
-    core.push(event(EventKind::session_established));
-  }
+}
+
+// The peer's hello may come before the packet that confirms the handshake, so both are waited for.
+void Session::Impl::check_established(Instant now) {
+  if (!is_live() || phase != Phase::confirmed || !(is_guest() || (hello_sent && hello_heard))) return;
+  phase = Phase::established;
+  established_at = now;
+  core.push(event(EventKind::session_established));
 }
 
 void Session::Impl::pump_events(Instant now) {

@@ -84,6 +84,7 @@ struct Session::Impl {
   void handle_hello(Instant now, const control::Hello& hello);
   void send_control(const wire::ControlMessage& message);
   void flush_control();
+  void check_established(Instant now);
   void pump_events(Instant now);
   void pump_event(Instant now, Event event);
   bool control_opened = false, hello_sent = false, hello_heard = false;

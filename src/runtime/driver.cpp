@@ -297,8 +297,9 @@ std::vector<SocketAddress> Driver::local_addresses() const {
     if (entry.is_usable() && (entry.address.is_v4() ? impl_->udp.has_v4 : impl_->udp.has_v6))
       usable.push_back(entry);
   }
-  std::stable_sort(usable.begin(), usable.end(),
-                   [](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  std::sort(usable.begin(), usable.end(), [](const auto& a, const auto& b) {
+    return std::pair(rank(a), a.address) < std::pair(rank(b), b.address);
+  });
   for (const auto& entry : usable) out.push_back({entry.address, impl_->udp.port});
   return out;
 }

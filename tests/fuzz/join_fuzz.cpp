@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   expect(!identity::accept_join_response(*issuer.invite, *issuer.key, issuer.request, bytes, kExporter,
                                          issuer.now)
               .ok());
-  expect(!identity::accept_renew_response(*issuer.trust, *issuer.key, issuer.request, bytes, kExporter,
+  expect(!identity::accept_renew_response(issuer.trust, *issuer.key, issuer.request, bytes, kExporter,
                                           issuer.now)
               .ok());
   return 0;

@@ -174,6 +174,7 @@ class World {
     }
     settle();
   }
+  bool is_up() { return client_.session() != nullptr && server_.session() != nullptr; }
   void run_quietly() {
     for (int i = 0; i < 40; ++i) {
       deliver(kQueue);
@@ -237,6 +238,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Input input({data, size});
   World world;
   world.run_quietly();
+  expect(world.is_up());
   for (std::size_t i = 0; i < kOperations && !input.empty(); ++i) world.step(input);
   world.run_quietly();
   return 0;

@@ -30,7 +30,7 @@ std::optional<UnixTime> parse_time(ByteView text, std::size_t at, unsigned year)
                             day(*day_number)};
   if (!date.ok() || *hour > 23 || *minute > 59 || *second > 59) return std::nullopt;
   const auto days = sys_days(date).time_since_epoch();
-  return UnixTime{duration_cast<seconds>(days).count() + *hour * 3600 + *minute * 60 + *second};
+  return UnixTime{duration_cast<seconds>(days + hours(*hour) + minutes(*minute) + seconds(*second)).count()};
 }
 
 }  // namespace

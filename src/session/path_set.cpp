@@ -207,6 +207,8 @@ void PathSet::note_answer(Instant now, Path& path, const Path::Outstanding& requ
   if (path.state == PathState::offered || path.state == PathState::silent) {
     set_state(path, PathState::validated, "answers echoes");
   }
+  if (path.asked) changes_.push_back(path.id);
+  path.asked = false;
   path.next_echo = now + keepalive_;
 }
 
@@ -249,6 +251,7 @@ void PathSet::expire_outstanding(Instant now, Path& path) {
     if (path.state == PathState::validated && path.unanswered >= kLostToSilent) {
       set_state(path, PathState::silent, "echoes lost");
       path.backoff = 0;
+      path.next_echo = now + kFirstSilentInterval;
     }
     const bool alive = path.state == PathState::validated || path.state == PathState::current;
     if (alive && path.unanswered < kLostToSilent) path.next_echo = std::min(path.next_echo, now);

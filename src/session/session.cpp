@@ -9,7 +9,7 @@
 
 namespace ravine::session {
 namespace {
-constexpr Duration kMinDrain = 300ms;  // at least 3 PTO is asked for (RFC 9000 §10.2); PTO may be unknown yet
+constexpr Duration kMinDrain = 300ms;  // at least 3 PTO (RFC 9000 §10.2); PTO may be unknown yet
 constexpr std::size_t kSmallestSpace = 2048;
 constexpr std::size_t kWriteQuantum = 64 * 1024;
 }  // namespace
@@ -190,6 +190,7 @@ void Session::handle_local_change(Instant now) {
 
 void Session::ping(Instant now, PathId path, std::uint64_t) {
   if (Path* found = impl_->paths.find(path); found != nullptr && impl_->is_live()) {
+    found->asked = true;
     impl_->paths.ping(now, *found);
     impl_->touch();
   }

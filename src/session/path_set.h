@@ -37,6 +37,7 @@ struct Path {
   // Echo schedule.
   Instant next_echo = Instant::never();
   unsigned unanswered = 0;  // in a row
+  bool asked = false;       // the application pinged: the next answer is told by path_state
   unsigned backoff = 0;
 
   struct Outstanding {

@@ -154,6 +154,7 @@ std::string bytes_text(std::uint64_t bytes) {
 
 std::string duration_text(Duration duration) {
   const double seconds = std::chrono::duration<double>(duration).count();
+  if (duration.count() == 0) return "0 s";
   if (seconds < 0.001) return fmt::format("{:.0f} µs", seconds * 1e6);
   if (seconds < 1) return fmt::format("{:.{}f} ms", seconds * 1e3, seconds < 0.01 ? 1 : 0);
   const auto whole = static_cast<std::int64_t>(seconds);

@@ -53,6 +53,11 @@ std::string_view protocol_text(services::Protocol protocol) {
   return protocol == services::Protocol::tcp ? "tcp" : "udp";
 }
 
+std::string fuse_host(std::string_view host) {
+  const bool bare = host.find('.') == std::string_view::npos && host.find(':') == std::string_view::npos;
+  return bare ? fmt::format("{}.fuse", host) : std::string(host);
+}
+
 Node::Impl::Impl(asio::io_context& io, NodeOptions wanted, RandomSource& source, Log sink)
     : loop(io),
       options(std::move(wanted)),
@@ -136,9 +141,9 @@ Result<> Node::Impl::open_driver() {
     return Error{
         ErrorKind::already_exists,
         fmt::format(
-            "{}; another program uses UDP port {}: stop it, or set another port with --port or node.port "
-            "(0 takes any free one)",
-            opened.error().message, config.node.port.value_or(kDefaultPort))};
+            "UDP port {} is taken by another program or node: stop it, or choose another port with --port "
+            "or node.port (0 takes any free one)",
+            config.node.port.value_or(kDefaultPort))};
   }
   for (auto& network : networks) {
     auto made = network_options(*network);
@@ -279,8 +284,10 @@ Result<> Node::Impl::apply_forwards(const Config& wanted, ReloadReport* report) 
     if (report != nullptr && std::ranges::find(config.forwards, entry) != config.forwards.end()) continue;
     const auto target = HostPort::parse(entry.to);
     if (!target) continue;  // parse_config lets none through
-    auto added = forwards->add(
-        {.protocol = protocol(entry), .listen = entry.listen, .host = target->host, .port = target->port});
+    auto added = forwards->add({.protocol = protocol(entry),
+                                .listen = entry.listen,
+                                .host = fuse_host(target->host),
+                                .port = target->port});
     if (!added)
       return added.error().with_context(fmt::format("[[forward]] listen {}", entry.listen.to_text()));
     if (report != nullptr)
@@ -353,13 +360,15 @@ void Node::Impl::finish_stop() {
 void Node::Impl::on_established(session::Session& session) {
   session_facts[session.id()] = {driver->now()};
   const auto& info = session.info();
+  if (!info.has_certificate) return log.debug("somebody with a code came to join");
   log.debug("session with {} ({}) is up", info.peer.name, info.peer.id.to_text());
 }
 
 void Node::Impl::on_closed(session::SessionId id, const session::SessionInfo& info,
                            const session::CloseReason& reason) {
   session_facts.erase(id);
-  log.debug("session with {} ({}) is over: {}", info.peer.name, info.peer.id.to_text(), reason.text);
+  if (info.has_certificate)
+    log.debug("session with {} ({}) is over: {}", info.peer.name, info.peer.id.to_text(), reason.text);
   if (stopping && session_facts.empty()) stop_timer.cancel();
 }
 

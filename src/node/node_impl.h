@@ -167,5 +167,7 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
 
 // "tcp" or "udp".
 std::string_view protocol_text(services::Protocol protocol);
+// "box" means box.fuse; everything else stays as it is.
+std::string fuse_host(std::string_view host);
 
 }  // namespace ravine::node

@@ -195,7 +195,7 @@ void Node::Impl::add_peer_methods() {
     auto handle = std::make_shared<services::Pending>();
     reply.on_abandoned([handle] { handle->reset(); });
     *handle = tunnels->open(
-        *host, static_cast<std::uint16_t>(*port),
+        fuse_host(*host), static_cast<std::uint16_t>(*port),
         [this, reply, handle](Result<services::OpenedStream> opened) {
           if (!opened) return reply.error(opened.error());
           reply.upgrade(

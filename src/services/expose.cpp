@@ -33,7 +33,7 @@ using EntryHandle = std::shared_ptr<Entry>;
 // A local UDP socket for one flow of one peer, connected to the target.
 class ExposedFlow : public std::enable_shared_from_this<ExposedFlow> {
  public:
-  ExposedFlow(ServiceContext& context, Socket socket) : context_(context), socket_(std::move(socket)) {}
+  explicit ExposedFlow(Socket socket) : socket_(std::move(socket)) {}
 
   void start(std::shared_ptr<FlowStream> stream) {
     stream_ = std::move(stream);
@@ -70,7 +70,6 @@ class ExposedFlow : public std::enable_shared_from_this<ExposedFlow> {
     if (stream_) wait();
   }
 
-  ServiceContext& context_;
   Socket socket_;
   std::shared_ptr<FlowStream> stream_;
   Bytes buffer_;
@@ -210,7 +209,7 @@ struct ExposeService::Impl : std::enable_shared_from_this<Impl> {
       return stream->refuse(AppError::unreachable, "the target cannot be reached");
     }
     const std::uint64_t key = hold(entry, stream->session_id());
-    auto flow = std::make_shared<ExposedFlow>(context, std::move(*socket));
+    auto flow = std::make_shared<ExposedFlow>(std::move(*socket));
     FlowCallbacks callbacks;
     callbacks.on_receive = [flow](ByteView payload) { flow->send(payload); };
     callbacks.on_end = [weak = weak_from_this(), flow, entry, key, id = stream->session_id()](const Error&) {

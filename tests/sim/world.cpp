@@ -3,6 +3,7 @@
 #include <gnutls/gnutls.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "session/test_certificates.h"
 
@@ -221,6 +222,11 @@ Node& World::add(const std::string& name, std::uint8_t host,
   options.node_name = name;
   options.software = "sim";
   options.defaults.limits.initial_receive_window = 4u << 20;
+  // The scenarios hold for either algorithm: RAVINE_SIM_CONGESTION=cubic or bbr runs them with that one.
+  if (const char* asked = std::getenv("RAVINE_SIM_CONGESTION"); asked != nullptr) {
+    options.defaults.congestion = std::string_view(asked) == "bbr" ? session::CongestionControl::bbr
+                                                                   : session::CongestionControl::cubic;
+  }
   if (change) change(options);
   const SocketAddress address{IpAddress::v4({10, 0, 0, host}), 4433};
   nodes.push_back(std::make_unique<Node>(*this, name, address, std::move(options)));

@@ -1,0 +1,358 @@
+#include "gateway/model/predictor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/ensure.h"
+#include "gateway/model/logistic.h"
+#include "gateway/model/training.h"
+
+namespace ravine::gateway {
+namespace {
+
+// Contexts that the overlay follows too: short orders for new words, fields for repeated values.
+constexpr std::array<std::size_t, kOverlayContexts> kOverlaid{1, 2, 3, 4, 6, 8, 10, 13};
+
+constexpr std::uint32_t kHistoryMask = (1u << Overlay::kHistoryBits) - 1;
+constexpr std::uint32_t kDictionaryMinimum = 6;
+constexpr std::uint32_t kLongest = 400;
+
+std::uint8_t check_of(std::uint32_t hash, unsigned node) {
+  const auto check = static_cast<std::uint8_t>((hash >> 24) ^ (node * 37));
+  return check == 0 ? 1 : check;
+}
+
+// Position of a node's slot: 16 slots of one nibble share a 64-byte line.
+std::size_t slot_index(std::uint32_t hash, unsigned node, std::size_t line_mask) {
+  return ((hash & line_mask) << 4) | (node ^ ((hash >> 20) & 15));
+}
+
+int interpolate(const std::uint16_t* map, int probability) {
+  const int bin = probability >> 11, weight = probability & 2047;
+  return (map[bin] * (2048 - weight) + map[bin + 1] * weight) >> 11;
+}
+
+void learn_map(std::uint16_t* at, bool bit, int shift) {
+  const int target = bit ? 65535 : 0;
+  *at = static_cast<std::uint16_t>(std::clamp(*at + ((target - *at) >> shift), 24, 65535 - 24));
+}
+
+constexpr std::array<int, 32> make_rates() {
+  std::array<int, 32> rates{};
+  for (int n = 0; n < 32; ++n) rates[static_cast<std::size_t>(n)] = 65536 * 2 / (2 * n + 3);
+  return rates;
+}
+constexpr std::array<int, 32> kRates = make_rates();
+
+Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
+  const int target = bit ? 65535 : 0;
+  const int rate = kRates[std::min<std::size_t>(slot.seen, 31)];
+  const int moved = slot.one + static_cast<int>((static_cast<std::int64_t>(target - slot.one) * rate) >> 16);
+  slot.one = static_cast<std::uint16_t>(std::clamp(moved, 16, 65519));
+  if (slot.seen < limit) ++slot.seen;
+  return slot;
+}
+
+}  // namespace
+
+Overlay::Overlay(const Prior& prior) {
+  std::copy(prior.final_weights.begin(), prior.final_weights.end(), final_weights.begin());
+  std::copy(prior.apm[0].begin(), prior.apm[0].end(), apm.begin());
+}
+
+Predictor::Predictor(const Prior& prior, Overlay& overlay, TrainingState* training)
+    : prior_(prior), overlay_(overlay), training_(training) {}
+
+template <class T>
+void Predictor::write(T& target, T value) {
+  static_assert(sizeof(T) <= 4);
+  Undo undo{static_cast<std::uint32_t>(reinterpret_cast<std::uint8_t*>(&target) -
+                                       reinterpret_cast<std::uint8_t*>(&overlay_)),
+            sizeof(T), 0};
+  std::memcpy(&undo.old, &target, sizeof(T));
+  journal_.push_back(undo);
+  target = value;
+}
+
+void Predictor::rollback() {
+  auto* base = reinterpret_cast<std::uint8_t*>(&overlay_);
+  for (std::size_t i = journal_.size(); i-- > 0;) {
+    std::memcpy(base + journal_[i].offset, &journal_[i].old, journal_[i].size);
+  }
+  journal_.clear();
+}
+
+void Predictor::commit() { journal_.clear(); }
+
+void Predictor::begin(TextPhase phase, std::uint32_t hint) {
+  journal_.clear();
+  context_.begin(phase, hint);
+  partial_ = 1;
+  bit_ = 0;
+  matches_ = {};
+  start_byte();
+  predict();
+}
+
+std::uint8_t Predictor::byte_at(const MatchState& match) const {
+  if (match.in_dictionary) return match.at < prior_.dictionary.size() ? prior_.dictionary[match.at] : 0;
+  return overlay_.history[match.at & kHistoryMask];
+}
+
+// How many bytes before the match agree with the newest ones.
+std::uint32_t Predictor::extend(const MatchState& match, std::uint32_t limit) const {
+  std::uint32_t length = 0;
+  while (length < limit && match.at > length + 1) {
+    MatchState back = match;
+    back.at = match.at - 1 - length;
+    if (byte_at(back) != overlay_.history[(overlay_.end - 1 - length) & kHistoryMask]) break;
+    ++length;
+  }
+  return length;
+}
+
+void Predictor::find_matches() {
+  const auto newest = static_cast<std::uint8_t>(context_.last_byte());
+  const std::uint32_t end = overlay_.end;
+  for (std::size_t m = 0; m < kMatches; ++m) {
+    MatchState& match = matches_[m];
+    if (match.at == 0) continue;
+    if (byte_at(match) == newest) {
+      if (match.length < kLongest) ++match.length;
+    } else {
+      match.length = 0;
+      if (++match.misses > 8) match.at = 0;
+    }
+    if (match.at != 0) ++match.at;
+    const bool gone = match.in_dictionary ? match.at >= prior_.dictionary.size()
+                                          : match.at >= end || end - match.at > kHistoryMask;
+    if (gone) match.at = 0;
+  }
+  const std::uint64_t h = context_.history();
+  const auto long_hash = mix_hash(static_cast<std::uint32_t>(h), static_cast<std::uint32_t>(h >> 32) & 0xffff);
+  std::uint32_t& long_at = overlay_.long_index[long_hash & ((1u << Overlay::kIndexBits) - 1)];
+  std::uint32_t& token_at = overlay_.token_index[context_.token_hash() & ((1u << Overlay::kIndexBits) - 1)];
+  const auto adopt = [&](MatchState& match, std::uint32_t at, bool dictionary, std::uint32_t minimum) {
+    if (at == 0 || (!dictionary && (at >= end || end - at > kHistoryMask))) return;
+    MatchState found{.at = at, .in_dictionary = dictionary};
+    found.length = extend(found, 32);
+    if (found.length >= minimum) match = found;
+  };
+  if (matches_[0].length < 16) {
+    MatchState found;
+    adopt(found, long_at, false, 5);
+    if (found.length > matches_[0].length) matches_[0] = found;
+  }
+  if (matches_[1].length == 0 && context_.token_length() > 0) adopt(matches_[1], token_at, false, 2);
+  if (matches_[2].length == 0 && !prior_.dictionary_index.empty()) {
+    adopt(matches_[2], prior_.dictionary_index[long_hash & (prior_.dictionary_index.size() - 1)], true,
+          kDictionaryMinimum);
+  }
+  write(long_at, end);
+  write(token_at, end);
+  if (context_.at_value_start()) {
+    // The last value of the same field is the likeliest one where nothing longer matches.
+    std::uint32_t& key_at =
+        overlay_.key_index[mix_hash(context_.key_hash(), context_.place()) & ((1u << Overlay::kKeyBits) - 1)];
+    if (matches_[1].length == 0 && key_at != 0 && key_at < end && end - key_at < kHistoryMask) {
+      matches_[1] = {.at = key_at};
+    }
+    write(key_at, end);
+  }
+}
+
+void Predictor::start_byte() {
+  context_.hashes(hashes_);
+  for (std::size_t i = 0; i < kContexts; ++i) hashes_[i] = mix_hash(hashes_[i], static_cast<std::uint32_t>(i + 1));
+  for (MatchState& match : matches_) match.expected = match.at != 0 ? byte_at(match) : 0;
+  start_nibble();
+}
+
+void Predictor::start_nibble() {
+  const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    lines_[i] = bit_ == 0 ? hashes_[i] : mix_hash(hashes_[i], partial_);
+    __builtin_prefetch(&prior_.slots[(lines_[i] & mask) << 4]);
+  }
+}
+
+void Predictor::add_match_inputs(std::size_t& at) {
+  for (std::size_t m = 0; m < kMatches; ++m) {
+    MatchState& match = matches_[m];
+    match.map = nullptr;
+    if (match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_) {
+      const bool bit = ((match.expected >> (7 - bit_)) & 1) != 0;
+      const std::size_t cell = (m * kMatchClasses + match_class(match.length)) * 16 + context_.place() * 2 +
+                               (match.misses > 0 ? 1 : 0);
+      match.map = const_cast<std::uint16_t*>(&prior_.match_map[cell]);
+      const int strength = stretch(*match.map);
+      inputs_[at] = static_cast<std::int16_t>(bit ? strength : -strength);
+      inputs_[at + 1] = static_cast<std::int16_t>((bit ? 1 : -1) * ((*match.map - 32768) >> 5));
+    } else {
+      inputs_[at] = inputs_[at + 1] = 0;
+    }
+    at += 2;
+  }
+}
+
+void Predictor::predict() {
+  const unsigned node = bit_ < 4 ? partial_ : (partial_ & ((1u << (bit_ - 4)) - 1)) | (1u << (bit_ - 4));
+  const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
+  std::size_t at = 0;
+  unsigned orders = 0, structures = 0;
+  const auto add = [&](const Slot& slot, std::uint16_t* map) -> std::uint16_t* {
+    std::uint16_t* cells = map + seen_class(slot.seen) * kMapBins;
+    const int p = interpolate(cells, slot.one);
+    inputs_[at] = static_cast<std::int16_t>(stretch(p));
+    inputs_[at + 1] = static_cast<std::int16_t>((p - 32768) >> 5);
+    return cells + (slot.one >> 11) + ((slot.one & 2047) > 1023 ? 1 : 0);
+  };
+  for (std::size_t i = 0; i < kContexts; ++i, at += 2) {
+    const std::size_t index = slot_index(lines_[i], node, mask);
+    const std::uint8_t check = check_of(lines_[i], node);
+    const Slot* slot = &prior_.slots[index];
+    if (slot->check != check || slot->seen == 0) slot = &prior_.slots[index ^ 16];
+    const bool found = slot->check == check && slot->seen != 0;
+    static_slots_[i] = found ? slot : nullptr;
+    static_maps_[i] = nullptr;
+    if (found) {
+      auto* map = const_cast<std::uint16_t*>(&prior_.slot_map[i * kSeenClasses * kMapBins]);
+      static_maps_[i] = add(*slot, map);
+      if (i >= 1 && i <= 7) ++orders;
+      if (i >= 10 && i <= 15) ++structures;
+    } else {
+      inputs_[at] = inputs_[at + 1] = 0;
+    }
+  }
+  constexpr std::size_t kOverlayMask = (std::size_t{1} << (Overlay::kSlotBits - 4)) - 1;
+  for (std::size_t i = 0; i < kOverlayContexts; ++i, at += 2) {
+    const std::uint32_t line = lines_[kOverlaid[i]];
+    std::size_t index = slot_index(line * 0x2545F491u, node, kOverlayMask);
+    const std::uint8_t check = check_of(line, node);
+    const Slot* slot = &overlay_.slots[index];
+    if (slot->check != check || slot->seen == 0) {
+      const Slot* other = &overlay_.slots[index ^ 16];
+      if ((other->check == check && other->seen != 0) || other->seen < slot->seen) index ^= 16;
+    }
+    overlay_slots_[i] = static_cast<std::uint32_t>(index);
+    slot = &overlay_.slots[index];
+    overlay_maps_[i] = nullptr;
+    if (slot->check == check && slot->seen != 0) {
+      auto* map = const_cast<std::uint16_t*>(&prior_.overlay_map[i * kSeenClasses * kMapBins]);
+      overlay_maps_[i] = add(*slot, map);
+    } else {
+      inputs_[at] = inputs_[at + 1] = 0;
+    }
+  }
+  add_match_inputs(at);
+  inputs_[at] = 256;
+
+  const unsigned place = context_.place();
+  const MatchState& match = matches_[0].length >= matches_[2].length ? matches_[0] : matches_[2];
+  const bool alive = match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_;
+  const unsigned reach = !alive ? 0 : match.length < 8 ? 1 : match.length < 24 ? 2 : 3;
+  const std::uint32_t run = std::min<std::uint32_t>(context_.token_length(), 15);
+  sets_ = {(place * 8 + bit_) * 4 + reach, partial_ * 8 + place,
+           context_.last_byte() * 3 + (bit_ == 0 ? 0u : bit_ < 4 ? 1u : 2u),
+           (std::min(orders, 7u) * 8 + std::min(structures, 7u)) * 8 + bit_,
+           (run * 16 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u)};
+  final_set_ = (place * 8 + bit_) * kSelectors;
+  std::int64_t sum = 0;
+  for (std::size_t s = 0; s < kSelectors; ++s) {
+    const std::int16_t* weights = &prior_.weights[s][sets_[s] * kInputs];
+    std::int32_t dot = 0;
+    for (std::size_t k = 0; k < kInputs; ++k) dot += inputs_[k] * weights[k];
+    outputs_[s] = std::clamp(dot >> 12, -kStretchLimit, kStretchLimit);
+    sum += static_cast<std::int64_t>(outputs_[s]) * overlay_.final_weights[final_set_ + s];
+  }
+  mixed_ = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -kStretchLimit, kStretchLimit));
+  probability_ = static_cast<std::uint32_t>(refine(squash(mixed_)));
+}
+
+int Predictor::refine(int probability) {
+  const std::uint32_t set = (mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1));
+  const int at = mixed_ + 2816;  // 0 … 5632: 32 bins of 176
+  const int bin = at / 176, weight = at % 176;
+  const std::uint16_t* cells = &overlay_.apm[set * kMapBins];
+  apm_at_[0] = set * static_cast<std::uint32_t>(kMapBins) + static_cast<std::uint32_t>(bin + (weight > 88 ? 1 : 0));
+  const int refined = (cells[bin] * (176 - weight) + cells[std::min(bin + 1, 32)] * weight) / 176;
+  return std::clamp((probability * 3 + refined) / 4, 8, 65528);
+}
+
+void Predictor::update_slots(bool bit) {
+  const unsigned node = bit_ < 4 ? partial_ : (partial_ & ((1u << (bit_ - 4)) - 1)) | (1u << (bit_ - 4));
+  for (std::size_t i = 0; i < kOverlayContexts; ++i) {
+    Slot& slot = overlay_.slots[overlay_slots_[i]];
+    const std::uint8_t check = check_of(lines_[kOverlaid[i]], node);
+    Slot next = slot.check == check && slot.seen != 0 ? slot : Slot{32768, 0, check};
+    write(slot, stepped(next, bit, 30));
+  }
+  if (training_ == nullptr || !training_->learn_slots) return;
+  std::vector<Slot>& slots = training_->prior.slots;
+  const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    Slot* slot = const_cast<Slot*>(static_slots_[i]);
+    if (slot == nullptr) {
+      const std::size_t index = slot_index(lines_[i], node, mask);
+      slot = slots[index].seen <= slots[index ^ 16].seen ? &slots[index] : &slots[index ^ 16];
+      *slot = Slot{32768, 0, check_of(lines_[i], node)};
+    }
+    *slot = stepped(*slot, bit, 255);
+  }
+}
+
+void Predictor::update_weights(bool bit) {
+  const int error = ((bit ? 65535 : 0) - squash(mixed_));
+  for (std::size_t s = 0; s < kSelectors; ++s) {
+    std::int32_t& weight = overlay_.final_weights[final_set_ + s];
+    write(weight, weight + static_cast<std::int32_t>((static_cast<std::int64_t>(outputs_[s]) * error) >> 17));
+  }
+  if (training_ == nullptr || !training_->learn_mixing) return;
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    if (static_maps_[i] != nullptr) learn_map(static_maps_[i], bit, 6);
+  }
+  for (std::size_t i = 0; i < kOverlayContexts; ++i) {
+    if (overlay_maps_[i] != nullptr) learn_map(overlay_maps_[i], bit, 6);
+  }
+  for (MatchState& match : matches_) {
+    if (match.map != nullptr) learn_map(match.map, bit == (((match.expected >> (7 - bit_)) & 1) != 0), 6);
+  }
+  for (std::size_t s = 0; s < kSelectors; ++s) {
+    const std::int64_t step = (bit ? 65535 : 0) - squash(outputs_[s]);
+    std::int32_t* exact = &training_->weights[s][sets_[s] * kInputs];
+    std::int16_t* rounded = &training_->prior.weights[s][sets_[s] * kInputs];
+    for (std::size_t k = 0; k < kInputs; ++k) {
+      if (inputs_[k] == 0) continue;
+      const std::int64_t moved = exact[k] + ((inputs_[k] * step * training_->rate) >> 14);
+      exact[k] = static_cast<std::int32_t>(std::clamp<std::int64_t>(moved, -(7 << 20), 7 << 20));
+      rounded[k] = static_cast<std::int16_t>(exact[k] >> 8);
+    }
+  }
+}
+
+void Predictor::update(bool bit) {
+  update_slots(bit);
+  update_weights(bit);
+  {
+    std::uint16_t& cell = overlay_.apm[apm_at_[0]];
+    const int target = bit ? 65535 : 0;
+    write(cell, static_cast<std::uint16_t>(cell + ((target - cell) >> 6)));
+  }
+  partial_ = (partial_ << 1) | (bit ? 1u : 0u);
+  ++bit_;
+  if (bit_ == 8) {
+    const auto byte = static_cast<std::uint8_t>(partial_ & 0xff);
+    write(overlay_.history[overlay_.end & kHistoryMask], byte);
+    write(overlay_.end, overlay_.end + 1);
+    context_.update(byte);
+    partial_ = 1;
+    bit_ = 0;
+    find_matches();
+    start_byte();
+  } else if (bit_ == 4) {
+    start_nibble();
+  }
+  predict();
+}
+
+}  // namespace ravine::gateway

@@ -1,0 +1,63 @@
+// Prior: what both gateways know before the first message: trained counters, mixing weights, calibration maps and a
+// dictionary of typical text. Immutable after training or loading; shared by all clients. About 9 MiB in memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "gateway/model/context.h"
+
+namespace ravine::gateway {
+
+// A bit counter under a hashed context: chance of a one in 1/65536, how often it was seen (saturating), and a check byte.
+struct Slot {
+  std::uint16_t one = 32768;
+  std::uint8_t seen = 0;  // 0: free
+  std::uint8_t check = 0;
+};
+static_assert(sizeof(Slot) == 4);
+
+inline constexpr std::size_t kOverlayContexts = 8;
+inline constexpr std::size_t kMatches = 3;
+// Two inputs per context and match, and a constant one.
+inline constexpr std::size_t kInputs = 64;
+static_assert(2 * (kContexts + kOverlayContexts + kMatches) + 1 <= kInputs);
+
+inline constexpr std::size_t kSelectors = 5;
+inline constexpr std::array<std::size_t, kSelectors> kSelectorSets{8 * 8 * 4, 256 * 8, 256 * 3, 8 * 8 * 8, 16 * 16 * 2};
+
+inline constexpr std::size_t kMapBins = 33;       // interpolation points over a 16-bit probability
+inline constexpr std::size_t kSeenClasses = 16;   // of Slot::seen
+inline constexpr std::size_t kMatchClasses = 32;  // of match length
+inline constexpr std::size_t kApmSets = 2048;
+
+// The trained state. A plain structure so that trainer, loader and predictor share it.
+struct Prior {
+  unsigned slot_bits = 21;
+  std::vector<Slot> slots;                                  // 1 << slot_bits
+  std::array<std::vector<std::int16_t>, kSelectors> weights;  // sets × kInputs; 4096 is 1.0
+  std::vector<std::uint16_t> slot_map;     // (context, seen class, bin) → probability
+  std::vector<std::uint16_t> overlay_map;  // likewise for overlay contexts
+  std::vector<std::uint16_t> match_map;    // (match, length class, expected bit's place) → chance that it is right
+  std::vector<std::int32_t> final_weights;  // (place × 8 + bit) × kSelectors; 65536 is 1.0
+  std::array<std::vector<std::uint16_t>, 2> apm;  // set × kMapBins
+  Bytes dictionary;                        // text that matches may point into
+  std::vector<std::uint32_t> dictionary_index;  // derived: hash of 6 bytes → position after them
+
+  // Untrained: every counter even, weights that average.
+  explicit Prior(unsigned bits = 21);
+  void set_dictionary(ByteView text);
+
+  // Model file: magic, format, sizes, then the tables; free slots take one bit. SHA-256 over the file names the model.
+  Bytes encode() const;
+  static Result<Prior> decode(ByteView file);
+};
+
+std::size_t seen_class(std::uint8_t seen);
+std::size_t match_class(std::uint32_t length);
+
+}  // namespace ravine::gateway

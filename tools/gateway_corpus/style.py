@@ -1,0 +1,72 @@
+"""How people write the same JSON: compact, spaced, indented, keys sorted or not."""
+import json
+
+
+def reorder(value, how, rng):
+    """The same value with keys as written ('kept'), sorted, or in another order ('mixed')."""
+    if isinstance(value, list):
+        return [reorder(v, how, rng) for v in value]
+    if not isinstance(value, dict):
+        return value
+    keys = list(value)
+    if how == "sorted":
+        keys.sort()
+    elif how == "mixed":
+        rng.shuffle(keys)
+    return {k: reorder(value[k], how, rng) for k in keys}
+
+
+def optional(value, rng, chance):
+    """Keys that end in '?' lose the mark, and with 1 - chance the member is dropped."""
+    if isinstance(value, list):
+        return [optional(v, rng, chance) for v in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for k, v in value.items():
+        if k.endswith("?"):
+            if rng.random() >= chance:
+                continue
+            k = k[:-1]
+        kept[k] = optional(v, rng, chance)
+    return kept
+
+
+def inline_lists(text_value, indent, level=0):
+    """Indented JSON in which short lists of plain values stay on one line, as people write them by hand."""
+    pad, inner = " " * (indent * level), " " * (indent * (level + 1))
+    if isinstance(text_value, dict) and text_value:
+        rows = [inner + json.dumps(k, ensure_ascii=False) + ": " + inline_lists(v, indent, level + 1)
+                for k, v in text_value.items()]
+        return "{\n" + ",\n".join(rows) + "\n" + pad + "}"
+    if isinstance(text_value, list) and any(isinstance(v, (dict, list)) for v in text_value):
+        return "[\n" + ",\n".join(inner + inline_lists(v, indent, level + 1) for v in text_value) + "\n" + pad + "]"
+    return json.dumps(text_value, ensure_ascii=False)
+
+
+STYLES = (["compact"] * 40 + ["pretty4"] * 12 + ["pretty2"] * 16 + ["hand4"] * 8 + ["hand2"] * 6 + ["spaced"] * 12 +
+          ["tabs"] * 3 + ["quoted"] * 5 + ["ascii"] * 2)
+
+
+def write(value, style, rng):
+    if style == "compact":
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if style == "spaced":
+        return json.dumps(value, ensure_ascii=False)
+    if style == "ascii":
+        return json.dumps(value)
+    if style.startswith("pretty"):
+        return json.dumps(value, indent=int(style[-1]), ensure_ascii=False) + ("\n" if rng.random() < 0.2 else "")
+    if style == "tabs":
+        return json.dumps(value, indent="\t", ensure_ascii=False)
+    if style.startswith("hand"):
+        return inline_lists(value, int(style[-1]))
+    # 'quoted': cut out of a source file, where every line carries the surrounding indentation.
+    margin = " " * rng.choice([4, 8, 8, 12, 12, 16])
+    lines = json.dumps(value, indent=rng.choice([4, 4, 2]), ensure_ascii=False).split("\n")
+    return rng.choice(["", "\n" + margin]) + ("\n" + margin).join(lines) + rng.choice(["", "\n" + margin[4:], "\n"])
+
+
+def write_any(value, rng):
+    order = rng.choice(["kept"] * 5 + ["sorted"] * 4 + ["mixed"])
+    return write(reorder(value, order, rng), rng.choice(STYLES), rng)

@@ -38,8 +38,8 @@ def address_change(lab):
     alpha, bravo = make_pair(lab)
     _slow_down(alpha.space, "eth0")
     session, download = _start_download(lab, alpha, bravo)
-    alpha.space.ip("addr", "add", "10.77.0.9/24", "dev", "eth0")
     alpha.space.ip("addr", "del", "10.77.0.1/24", "dev", "eth0")
+    alpha.space.ip("addr", "add", "10.77.0.9/24", "dev", "eth0")
     _finish_download(alpha, download)
     assert alpha.keeps_session("bravo", session)
     remote = bravo.session_to("alpha")["path"]["remote"]

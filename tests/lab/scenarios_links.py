@@ -91,9 +91,11 @@ def blackouts(lab):
     """A link that is dead for 2 s of every 7 s delays a download and does not end it."""
     alpha, bravo, _ = _pair_over_link(lab, "rate_bit_s=40000000",
                                      "outage_period_ms=7000", "outage_length_ms=2000")
-    serve(bravo, big=40 * MEBIBYTE)
+    serve(bravo, big=40 * MEBIBYTE, **{"index.html": "now\n"})
     bravo.start()
     alpha.start()
+    # A dial gives up after 3 s, so one that begins in a blackout may fail: the user tries again.
+    wait_until("a session", lambda: alpha.fetch("http://bravo.fuse/", check=False).stdout == "now\n", 30)
     assert alpha.download_size("http://bravo.fuse/big", limit_s=120) == 40 * MEBIBYTE
 
 

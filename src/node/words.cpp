@@ -81,8 +81,8 @@ std::string name_of_machine(std::string_view host_name) {
 }
 
 std::string_view default_config_text() {
-  return R"(# Ravine's configuration. "ravine config check" says what is wrong in it, "ravine reload" takes changes over.
-# Every key: docs/configuration.md.
+  return R"(# Ravine's configuration. "ravine config check" says what is wrong in it, "ravine reload" takes
+# changes over. Every key: docs/configuration.md.
 
 [node]
 # port = 4717               # UDP, for peers

@@ -240,7 +240,7 @@ void Endpoint::handle_timeout(Instant now) {
     self.next_sweep = now + kSweepInterval;
     self.expire_offers(now);
     if (self.forwarder.size() > 0) self.forwarder.expire(now);
-    if (self.punches.size() > 64) self.punches.clear();
+    std::erase_if(self.punches, [&](const auto& target) { return now >= target.second.since + 1s; });
   }
 }
 
@@ -251,7 +251,8 @@ Deadline Endpoint::next_deadline() const {
     const Session::Impl& nearest = impl_->in_slot(impl_->heap.front());
     deadline.earlier(nearest.heap_deadline, "session");
   }
-  if (impl_->offers_used > 0 || impl_->forwarder.size() > 0) deadline.earlier(impl_->next_sweep, "leases");
+  if (impl_->offers_used > 0 || impl_->forwarder.size() > 0 || !impl_->punches.empty())
+    deadline.earlier(impl_->next_sweep, "leases");
   return deadline;
 }
 

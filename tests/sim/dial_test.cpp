@@ -166,9 +166,11 @@ TEST(Dial, simultaneous_dials_leave_one_session_and_all_data_arrives) {
       sent = true;
       node.send(session->id(), 100'000);
     };
-    two.alice.dial(two.bob);
+    Node& first = seed % 2 == 0 ? two.alice : two.bob;
+    Node& second = seed % 2 == 0 ? two.bob : two.alice;
+    first.dial(second);
     world.run(Duration{static_cast<std::int64_t>(world.random.below(150'000'000))});
-    two.bob.dial(two.alice);
+    second.dial(first);
     world.run_until(
         [&] {
           send_once(two.alice, two.bob, alice_sent);
@@ -181,6 +183,11 @@ TEST(Dial, simultaneous_dials_leave_one_session_and_all_data_arrives) {
     EXPECT_EQ(two.alice.received(), 100'000u) << "seed " << seed;
     EXPECT_EQ(two.alice.endpoint().sessions().size(), 1u) << "seed " << seed;
     EXPECT_EQ(two.bob.endpoint().sessions().size(), 1u) << "seed " << seed;
+    for (const Node* node : {&two.alice, &two.bob}) {
+      for (const auto& reason : node->closed) {
+        EXPECT_EQ(reason.cause, session::CloseCause::dial_superseded) << node->name << ": " << reason.text;
+      }
+    }
     ASSERT_TRUE(is_up(two.alice, two.bob) && is_up(two.bob, two.alice)) << "seed " << seed;
     EXPECT_NE(two.of_alice().info().role, two.of_bob().info().role) << "seed " << seed;
   }

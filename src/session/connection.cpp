@@ -294,6 +294,10 @@ std::array<std::uint8_t, 32> Connection::export_keying_material(std::string_view
   return out;
 }
 
+void Connection::forget_chain() {
+  std::vector<Bytes>().swap(impl_->info.chain);
+}
+
 void Connection::release_tls() {
   impl_->release_wanted = true;
   if (impl_->may_free_tls()) impl_->tls.free();

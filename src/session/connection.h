@@ -139,6 +139,7 @@ class Connection {
   const CloseReason& close_reason() const;
   void close(Instant now, AppError code, std::string text);
   const SessionInfo& info() const;
+  void forget_chain();  // info().chain is empty from now on: the caller keeps its own copy
   // RFC 5705. Requires is_handshake_complete() and that release_tls() was not called.
   std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;
   // Frees the TLS state (about 10 KiB) as soon as it is confirmed and no ticket is awaited: now or later.

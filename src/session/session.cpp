@@ -232,6 +232,7 @@ void Session::Impl::settle(Instant now) {
     join_key = connection->export_keying_material(identity::kJoinExporter);
     echo.emplace(echo_key, role);
     info = connection->info();
+    connection->forget_chain();
     info.id = id;
     network = info.network;
     if (role == Role::dialler && !is_guest()) start_control(now);

@@ -10,6 +10,7 @@
 namespace ravine::session {
 namespace {
 
+constexpr std::size_t kFirstSlabStreams = 2;  // an idle session has its control stream alone
 constexpr std::size_t kSlabStreams = 16;
 
 }  // namespace
@@ -26,8 +27,9 @@ Streams::~Streams() {
 
 Stream* Streams::allocate(StreamId id) {
   if (free_ == nullptr) {
-    slabs_.push_back(std::make_unique<Stream[]>(kSlabStreams));
-    for (std::size_t i = kSlabStreams; i-- > 0;) {
+    const std::size_t count = slabs_.empty() ? kFirstSlabStreams : kSlabStreams;
+    slabs_.push_back(std::make_unique<Stream[]>(count));
+    for (std::size_t i = count; i-- > 0;) {
       Stream* stream = &slabs_.back()[i];
       stream->ready_next = free_;
       free_ = stream;

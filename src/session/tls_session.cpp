@@ -191,12 +191,12 @@ bool TlsSession::accept_completion() {
   return verify_peer();
 }
 
-void TlsSession::describe(SessionInfo& info) const {
+void TlsSession::describe(SessionInfo& info) {
   info.network = choice_.network;
   info.alpn = negotiated_alpn();
   info.has_certificate = peer_.has_value();
-  if (peer_) info.peer = *peer_;
-  info.chain = chain_;
+  if (peer_) info.peer = std::move(*peer_);
+  info.chain = std::exchange(chain_, {});
   info.resumed = gnutls_session_is_resumed(session_) != 0;
   info.tls_cipher = gnutls_cipher_get_name(gnutls_cipher_get(session_));
 }

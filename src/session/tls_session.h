@@ -35,8 +35,8 @@ class TlsSession : private ngtcp2_crypto_conn_ref {
   int receive(ngtcp2_encryption_level level, ByteView data);
   // At handshake completion: runs the policy over a resumed peer, whom no callback verified. False: refused.
   bool accept_completion();
-  void describe(SessionInfo& info) const;  // requires accept_completion()
-  void send_ticket();                      // acceptor
+  void describe(SessionInfo& info);  // requires accept_completion()
+  void send_ticket();                // acceptor
   bool has_ticket() const { return !ticket_.empty(); }
   std::optional<Bytes> take_ticket();  // dialler: one arrived
   bool export_secret(std::string_view label, MutableBytes out) const;

@@ -60,6 +60,7 @@ void ExchangeStream::on_stopped(session::Session&, session::StreamId, AppError c
 
 void ExchangeStream::abort(AppError code, const Error& why) {
   const auto keep = shared_from_this();
+  callbacks_.on_message = nullptr;
   if (self_) {
     context_.driver.enter();
     if (session::Session* session = context_.driver.endpoint().find(session_)) {
@@ -73,6 +74,10 @@ void ExchangeStream::abort(AppError code, const Error& why) {
 
 void ExchangeStream::on_closed(session::Session* session, session::StreamId, AppError code) {
   const auto keep = std::exchange(self_, nullptr);
+  if (session != nullptr) {
+    // Both sides finished; the FIN may be known by this call only.
+    if (const auto call = std::exchange(callbacks_.on_message, nullptr)) call(*session, received_);
+  }
   if (session == nullptr && code == AppError::none) {
     return end(Error{ErrorKind::unreachable, "the session ended"});
   }

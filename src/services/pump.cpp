@@ -66,15 +66,12 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
     to_done_ = true;
     options_.first.clear();
   }
-  void on_closed(session::Session*, session::StreamId, AppError) override {
+  void on_closed(session::Session* session, session::StreamId, AppError) override {
     const auto keep = std::exchange(self_, nullptr);
-    if (socket_.is_open()) {
-      if (to_done_ && from_done_) {
-        close_socket(false);
-      } else {
-        close_socket(true);
-      }
-    }
+    if (!socket_.is_open()) return;
+    // A stream that ends while its session lives was finished by both sides and read to its end: a FIN that
+    // came alone and late is known by this call only. A reset would have closed the socket before.
+    close_socket(session == nullptr);
   }
 
  private:

@@ -114,7 +114,7 @@ class StreamRouter::Incoming final : public IncomingStream,
     runtime::Driver& driver = router_.context_.driver;
     driver.enter();
     session::Session* live = session();
-    if (live == nullptr) return nullptr;
+    if (live == nullptr || live->is_closing()) return nullptr;  // on_closed is under way and needs us
     ++router_.counters_.accepted;
     leave(State::accepted);
     live->set_stream_context(stream_, nullptr);

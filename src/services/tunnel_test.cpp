@@ -137,8 +137,13 @@ TEST_F(Tunnel, answers_with_the_right_socks_code) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
 }
 
-TEST_F(JoinedTunnel, says_within_three_seconds_that_a_peer_vanished) {
-  on_loop([&] { far_.reset(); });  // without a word, as a killed process
+TEST_F(Tunnel, says_within_three_seconds_that_a_peer_vanished) {
+  Program first = Program::tcp();
+  ASSERT_EQ(ask_socks(first, "far.fuse", 80), 5) << "not exposed, but now there is a session";
+  on_loop([&] {
+    far_->vanishes = true;
+    far_.reset();
+  });
   const auto before = std::chrono::steady_clock::now();
   Program again = Program::tcp();
   EXPECT_EQ(ask_socks(again, "far.fuse", 80), 4);

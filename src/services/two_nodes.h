@@ -93,6 +93,10 @@ struct TestNode {
     EXPECT_TRUE(opened.ok()) << opened.error().message;
     directory.add_network(network, "home", prefix);
   }
+  // Tells the peers and every stream's handler. Driver's own destructor says nothing to anybody.
+  ~TestNode() {
+    if (!vanishes) driver.close();
+  }
   static runtime::DriverOptions driver_options() {
     host::SystemRandom random;
     runtime::DriverOptions options;
@@ -112,6 +116,7 @@ struct TestNode {
     EXPECT_TRUE(added.ok());
   }
 
+  bool vanishes = false;  // as a killed process
   identity::PeerId id;
   host::SystemRandom random;
   SystemClock clock;

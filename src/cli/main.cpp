@@ -21,7 +21,8 @@ constexpr const char* kFooter = R"(Start a network and let a machine in:
   ravine join CODE               on the other machine
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 no node runs here, 4 refused (policy,
-certificate, file rights), 5 peer or issuer unreachable or too slow, 6 not found, 7 exists already or port taken.
+certificate, file rights), 5 peer or issuer unreachable or too slow, 6 not found, 7 exists already or port
+taken.
 "ravine COMMAND --help" shows a command's options and examples.)";
 
 // Errors of usage are ours to word: exit code 2, what is wrong, where help is.

@@ -120,6 +120,7 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   void add_methods();
   void add_service_methods();
   void add_peer_methods();
+  void add_bench_method();
   void add_authority_methods();
 
   boost::asio::io_context& loop;

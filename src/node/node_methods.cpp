@@ -210,6 +210,10 @@ void Node::Impl::add_peer_methods() {
         });
     driver->touch();
   });
+  add_bench_method();
+}
+
+void Node::Impl::add_bench_method() {
   control->add_method("bench", [this](const json::object& params, RpcReply reply) {
     auto peer = text_param(params, "peer");
     if (!peer) return reply.error(peer.error());

@@ -138,8 +138,12 @@ TEST_F(Tunnel, answers_with_the_right_socks_code) {
 }
 
 TEST_F(Tunnel, says_within_three_seconds_that_a_peer_vanished) {
-  Program first = Program::tcp();
-  ASSERT_EQ(ask_socks(first, "far.fuse", 80), 5) << "not exposed, but now there is a session";
+  std::promise<bool> connected;
+  on_loop([&] {
+    near_->connector.connect("far.fuse",
+                             [&](Result<session::SessionId> id) { connected.set_value(id.ok()); });
+  });
+  ASSERT_TRUE(connected.get_future().get());
   on_loop([&] {
     far_->vanishes = true;
     far_.reset();

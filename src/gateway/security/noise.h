@@ -74,7 +74,7 @@ class NoiseHandshake {
 
  private:
   struct State {
-    Hash chaining_key{};
+    Secret<32> chaining_key;
     Hash hash{};
     std::optional<Secret<32>> key;
     std::uint64_t counter = 0;
@@ -83,13 +83,13 @@ class NoiseHandshake {
     std::optional<X25519Public> remote_ephemeral;
   };
   NoiseHandshake(NoiseOptions options, RandomSource& random);
-  void mix_hash(State& state, ByteView data) const;
-  void mix_key(State& state, ByteView input) const;
-  void mix_key_and_hash(State& state, ByteView input) const;
-  Result<Bytes> encrypt_and_hash(State& state, ByteView plaintext) const;
-  Result<Bytes> decrypt_and_hash(State& state, ByteView sealed) const;
-  Result<> mix_shared(State& state, char local, char remote) const;
-  Result<> write_token(State& state, std::string_view token, ByteWriter& out);
+  static void mix_hash(State& state, ByteView data);
+  static void mix_key(State& state, ByteView input);
+  static void mix_key_and_hash(State& state, ByteView input);
+  static Result<Bytes> encrypt_and_hash(State& state, ByteView plaintext);
+  static Result<Bytes> decrypt_and_hash(State& state, ByteView sealed);
+  Result<> mix_shared(State& state, std::string_view token) const;
+  Result<> write_token(State& state, std::string_view token, ByteWriter& out) const;
   Result<> read_token(State& state, std::string_view token, ByteReader& in) const;
   bool uses_psk() const { return options_.pattern != NoisePattern::xx; }
 

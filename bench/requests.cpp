@@ -45,6 +45,7 @@ class Responder final : public runtime::SessionObserver, public runtime::StreamH
   void on_reset(Session&, StreamId, AppError) override {}
   void on_stopped(Session&, StreamId, AppError) override {}
   void on_closed(Session*, StreamId, AppError) override {}
+  void on_closed(session::SessionId, const session::SessionInfo&, const session::CloseReason&) override {}
 
  private:
   SideState& state_;

@@ -36,7 +36,8 @@ std::optional<std::array<std::uint8_t, 4>> parse_quad(std::string_view text) {
 }
 
 // Appends the 16-bit groups of one side of "::"; a dotted quad may end the whole address.
-bool parse_groups(std::string_view text, bool may_end_in_quad, std::array<std::uint8_t, 16>& out, std::size_t& size) {
+bool parse_groups(std::string_view text, bool may_end_in_quad, std::array<std::uint8_t, 16>& out,
+                  std::size_t& size) {
   while (!text.empty()) {
     const std::size_t colon = text.find(':');
     const std::string_view group = text.substr(0, colon);
@@ -164,21 +165,26 @@ bool IpAddress::is_link_local() const {
   return v4_ ? bytes_[0] == 169 && bytes_[1] == 254 : bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80;
 }
 
-bool IpAddress::is_multicast() const { return v4_ ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff; }
+bool IpAddress::is_multicast() const {
+  return v4_ ? (bytes_[0] & 0xf0) == 0xe0 : bytes_[0] == 0xff;
+}
 
 bool IpAddress::is_private() const {
   if (!v4_) return (bytes_[0] & 0xfe) == 0xfc;
-  return bytes_[0] == 10 || (bytes_[0] == 172 && (bytes_[1] & 0xf0) == 16) || (bytes_[0] == 192 && bytes_[1] == 168) ||
-         (bytes_[0] == 100 && (bytes_[1] & 0xc0) == 64);
+  return bytes_[0] == 10 || (bytes_[0] == 172 && (bytes_[1] & 0xf0) == 16) ||
+         (bytes_[0] == 192 && bytes_[1] == 168) || (bytes_[0] == 100 && (bytes_[1] & 0xc0) == 64);
 }
 
 std::optional<IpAddress> IpAddress::embedded_v4() const {
   if (v4_) return std::nullopt;
-  const auto quad_at = [&](std::size_t i) { return v4({bytes_[i], bytes_[i + 1], bytes_[i + 2], bytes_[i + 3]}); };
+  const auto quad_at = [&](std::size_t i) {
+    return v4({bytes_[i], bytes_[i + 1], bytes_[i + 2], bytes_[i + 3]});
+  };
   if (bytes_[0] == 0x20 && bytes_[1] == 0x02) return quad_at(2);
   if (std::memcmp(bytes_.data(), kNat64Prefix.data(), 12) == 0) return quad_at(12);
   static constexpr std::array<std::uint8_t, 12> kZero{};
-  if (std::memcmp(bytes_.data(), kZero.data(), 12) == 0 && !is_unspecified() && !is_loopback()) return quad_at(12);
+  if (std::memcmp(bytes_.data(), kZero.data(), 12) == 0 && !is_unspecified() && !is_loopback())
+    return quad_at(12);
   return std::nullopt;
 }
 

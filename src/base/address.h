@@ -12,14 +12,15 @@
 
 namespace ravine {
 
-// IPv4 or IPv6 address. IPv4 is held as its own family, never as v4-mapped IPv6: parse() and from_bytes() unmap.
+// IPv4 or IPv6 address. IPv4 is held as its own family, never as v4-mapped IPv6: parse() and from_bytes()
+// unmap.
 class IpAddress {
  public:
   IpAddress() = default;  // unspecified IPv6 "::"
   static IpAddress v4(std::array<std::uint8_t, 4> bytes);
   static IpAddress v6(std::array<std::uint8_t, 16> bytes, std::uint32_t scope = 0);  // unmaps ::ffff:a.b.c.d
-  // Strict text form: dotted quad of four decimals, or RFC 4291 text with an optional numeric zone ("fe80::1%2").
-  // Refuses octal, hexadecimal and short IPv4 spellings, so that one address has one meaning.
+  // Strict text form: dotted quad of four decimals, or RFC 4291 text with an optional numeric zone
+  // ("fe80::1%2"). Refuses octal, hexadecimal and short IPv4 spellings, so that one address has one meaning.
   static std::optional<IpAddress> parse(std::string_view text);
 
   bool is_v4() const { return v4_; }
@@ -36,8 +37,8 @@ class IpAddress {
   bool is_multicast() const;
   bool is_private() const;  // RFC 1918, 6598, 4193
 
-  // The IPv4 address that an IPv6 address embeds (v4-compatible, NAT64 64:ff9b::/96, 6to4 2002::/16), if any: policy
-  // checks apply to it as well.
+  // The IPv4 address that an IPv6 address embeds (v4-compatible, NAT64 64:ff9b::/96, 6to4 2002::/16), if any:
+  // policy checks apply to it as well.
   std::optional<IpAddress> embedded_v4() const;
 
   friend auto operator<=>(const IpAddress&, const IpAddress&) = default;
@@ -59,7 +60,8 @@ struct SocketAddress {
   friend auto operator<=>(const SocketAddress&, const SocketAddress&) = default;
 };
 
-// "host:port", "[v6]:port" or ":port" split without resolving; nullopt when the port is missing or not 0–65535.
+// "host:port", "[v6]:port" or ":port" split without resolving; nullopt when the port is missing or not
+// 0–65535.
 struct HostPort {
   std::string host;  // empty for ":port"
   std::uint16_t port = 0;

@@ -26,7 +26,8 @@ std::string encode_power_of_two(ByteView bytes, std::string_view alphabet, unsig
   return text;
 }
 
-std::optional<Bytes> decode_power_of_two(std::string_view text, std::string_view alphabet, unsigned bits_per_digit) {
+std::optional<Bytes> decode_power_of_two(std::string_view text, std::string_view alphabet,
+                                         unsigned bits_per_digit) {
   Bytes bytes;
   bytes.reserve(text.size() * bits_per_digit / 8);
   std::uint32_t window = 0;
@@ -90,7 +91,9 @@ void ByteWriter::write_varint(std::uint64_t value) {
   }
 }
 
-std::string encode_hex(ByteView bytes) { return encode_power_of_two(bytes, "0123456789abcdef", 4); }
+std::string encode_hex(ByteView bytes) {
+  return encode_power_of_two(bytes, "0123456789abcdef", 4);
+}
 
 std::optional<Bytes> decode_hex(std::string_view text) {
   std::string lower(text);
@@ -100,7 +103,9 @@ std::optional<Bytes> decode_hex(std::string_view text) {
   return decode_power_of_two(lower, "0123456789abcdef", 4);
 }
 
-std::string encode_base32(ByteView bytes) { return encode_power_of_two(bytes, kBase32, 5); }
+std::string encode_base32(ByteView bytes) {
+  return encode_power_of_two(bytes, kBase32, 5);
+}
 
 std::optional<Bytes> decode_base32(std::string_view text) {
   std::string lower(text);
@@ -110,14 +115,19 @@ std::optional<Bytes> decode_base32(std::string_view text) {
   return decode_power_of_two(lower, kBase32, 5);
 }
 
-std::string encode_base64url(ByteView bytes) { return encode_power_of_two(bytes, kBase64url, 6); }
+std::string encode_base64url(ByteView bytes) {
+  return encode_power_of_two(bytes, kBase64url, 6);
+}
 
-std::optional<Bytes> decode_base64url(std::string_view text) { return decode_power_of_two(text, kBase64url, 6); }
+std::optional<Bytes> decode_base64url(std::string_view text) {
+  return decode_power_of_two(text, kBase64url, 6);
+}
 
 bool equal_constant_time(ByteView a, ByteView b) {
   if (a.size() != b.size()) return false;
   std::uint8_t difference = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) difference = static_cast<std::uint8_t>(difference | (a[i] ^ b[i]));
+  for (std::size_t i = 0; i < a.size(); ++i)
+    difference = static_cast<std::uint8_t>(difference | (a[i] ^ b[i]));
   return difference == 0;
 }
 

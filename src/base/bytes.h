@@ -24,7 +24,9 @@ inline ByteView as_bytes(std::string_view text) {
 inline std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
-inline Bytes to_bytes(ByteView view) { return {view.begin(), view.end()}; }
+inline Bytes to_bytes(ByteView view) {
+  return {view.begin(), view.end()};
+}
 
 // Host-order value of `sizeof(T)` big-endian bytes at `p`. Requires that many readable bytes.
 template <class T>
@@ -35,7 +37,8 @@ T load_big_endian(const std::uint8_t* p) {
 }
 template <class T>
 void store_big_endian(std::uint8_t* p, T value) {
-  for (std::size_t i = sizeof(T); i-- > 0; value = static_cast<T>(value >> 8)) p[i] = static_cast<std::uint8_t>(value);
+  for (std::size_t i = sizeof(T); i-- > 0; value = static_cast<T>(value >> 8))
+    p[i] = static_cast<std::uint8_t>(value);
 }
 
 inline constexpr std::uint64_t kMaxVarint = (std::uint64_t{1} << 62) - 1;  // RFC 9000 §16
@@ -45,8 +48,8 @@ constexpr std::size_t varint_size(std::uint64_t value) {
   return value < 64 ? 1 : value < 16384 ? 2 : value < 1073741824 ? 4 : 8;
 }
 
-// Reads a byte view front to back. After the first short read every further read fails, so a decoder may check
-// `ok()` once at its end.
+// Reads a byte view front to back. After the first short read every further read fails, so a decoder may
+// check `ok()` once at its end.
 class ByteReader {
  public:
   explicit ByteReader(ByteView bytes) : rest_(bytes) {}
@@ -59,7 +62,7 @@ class ByteReader {
   std::uint16_t read_u16() { return read_integer<std::uint16_t>(); }
   std::uint32_t read_u32() { return read_integer<std::uint32_t>(); }
   std::uint64_t read_u64() { return read_integer<std::uint64_t>(); }
-  std::uint64_t read_varint();          // RFC 9000 §16; 0 when short
+  std::uint64_t read_varint();           // RFC 9000 §16; 0 when short
   ByteView read_view(std::size_t size);  // empty when short
   bool read_into(MutableBytes out);
 
@@ -98,9 +101,11 @@ class ByteWriter {
 };
 
 std::string encode_hex(ByteView bytes);
-std::optional<Bytes> decode_hex(std::string_view text);  // either case; nullopt when not an even run of hex digits
+std::optional<Bytes> decode_hex(
+    std::string_view text);  // either case; nullopt when not an even run of hex digits
 
-// Base32 (RFC 4648 §6), lower case, no padding. Decoding accepts either case and refuses non-zero trailing bits.
+// Base32 (RFC 4648 §6), lower case, no padding. Decoding accepts either case and refuses non-zero trailing
+// bits.
 std::string encode_base32(ByteView bytes);
 std::optional<Bytes> decode_base32(std::string_view text);
 

@@ -26,7 +26,8 @@ TEST(Varint, decodes_the_samples_of_rfc_9000) {
 }
 
 TEST(Varint, round_trips_at_every_size_boundary) {
-  for (std::uint64_t value : {0ull, 63ull, 64ull, 16383ull, 16384ull, 1073741823ull, 1073741824ull, (1ull << 62) - 1}) {
+  for (std::uint64_t value :
+       {0ull, 63ull, 64ull, 16383ull, 16384ull, 1073741823ull, 1073741824ull, (1ull << 62) - 1}) {
     ByteWriter writer;
     writer.write_varint(value);
     EXPECT_EQ(writer.size(), varint_size(value));
@@ -63,12 +64,16 @@ TEST(Base64url, round_trips_and_refuses_foreign_digits) {
 }
 
 TEST(IpAddress, prints_the_recommended_text_of_rfc_5952) {
-  const std::pair<const char*, const char*> pairs[] = {
-      {"2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1"}, {"2001:DB8::0001", "2001:db8::1"},
-      {"::", "::"},         {"::1", "::1"},
-      {"fe80::1%3", "fe80::1%3"}, {"1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"},
-      {"2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"}, {"1::", "1::"},
-      {"::ffff:192.0.2.1", "192.0.2.1"}, {"10.0.0.1", "10.0.0.1"}};
+  const std::pair<const char*, const char*> pairs[] = {{"2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1"},
+                                                       {"2001:DB8::0001", "2001:db8::1"},
+                                                       {"::", "::"},
+                                                       {"::1", "::1"},
+                                                       {"fe80::1%3", "fe80::1%3"},
+                                                       {"1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"},
+                                                       {"2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"},
+                                                       {"1::", "1::"},
+                                                       {"::ffff:192.0.2.1", "192.0.2.1"},
+                                                       {"10.0.0.1", "10.0.0.1"}};
   for (const auto& [in, out] : pairs) {
     const auto address = IpAddress::parse(in);
     ASSERT_TRUE(address) << in;
@@ -77,8 +82,9 @@ TEST(IpAddress, prints_the_recommended_text_of_rfc_5952) {
 }
 
 TEST(IpAddress, refuses_second_spellings_of_ipv4) {
-  for (const char* text : {"0177.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "127.0.0.1.", "1.2.3", "256.1.1.1", "", "1..2.3",
-                           ":::", "1:2", "::1::", "g::", "1:2:3:4:5:6:7:8:9", "fe80::1%eth0"}) {
+  for (const char* text :
+       {"0177.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "127.0.0.1.", "1.2.3", "256.1.1.1", "", "1..2.3",
+        ":::", "1:2", "::1::", "g::", "1:2:3:4:5:6:7:8:9", "fe80::1%eth0"}) {
     EXPECT_FALSE(IpAddress::parse(text)) << text;
   }
 }
@@ -93,7 +99,8 @@ TEST(IpAddress, finds_the_ipv4_address_inside_transition_prefixes) {
 TEST(SocketAddress, needs_brackets_for_ipv6_and_a_port) {
   EXPECT_EQ(SocketAddress::parse("[::1]:80")->to_text(), "[::1]:80");
   EXPECT_EQ(SocketAddress::parse("192.0.2.1:65535")->to_text(), "192.0.2.1:65535");
-  for (const char* text : {"::1:80", "192.0.2.1", "192.0.2.1:65536", "192.0.2.1:", "[::1]", "host:80", "192.0.2.1:-1"}) {
+  for (const char* text :
+       {"::1:80", "192.0.2.1", "192.0.2.1:65536", "192.0.2.1:", "[::1]", "host:80", "192.0.2.1:-1"}) {
     EXPECT_FALSE(SocketAddress::parse(text)) << text;
   }
 }

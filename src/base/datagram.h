@@ -1,5 +1,5 @@
-// Datagrams as they cross the border between the machines and the host: where one came from or goes to, received
-// trains, and batches to send. Plain values; nothing here does I/O.
+// Datagrams as they cross the border between the machines and the host: where one came from or goes to,
+// received trains, and batches to send. Plain values; nothing here does I/O.
 #pragma once
 
 #include <compare>
@@ -20,8 +20,8 @@ struct Route {
   friend auto operator<=>(const Route&, const Route&) = default;
 };
 
-// One receive: a datagram, or a GRO train of equal-sized datagrams (the last may be shorter) from one 5-tuple.
-// The receiver may overwrite label bytes in place.
+// One receive: a datagram, or a GRO train of equal-sized datagrams (the last may be shorter) from one
+// 5-tuple. The receiver may overwrite label bytes in place.
 struct Received {
   Route route;
   MutableBytes bytes;
@@ -30,14 +30,15 @@ struct Received {
 };
 
 struct Transmit {
-  const std::uint8_t* data = nullptr;  // in the batch's storage, or in a receive buffer that is being forwarded
-  std::uint32_t size = 0;              // bytes
-  std::uint16_t route = 0;             // index in TransmitBatch::routes
+  const std::uint8_t* data =
+      nullptr;              // in the batch's storage, or in a receive buffer that is being forwarded
+  std::uint32_t size = 0;   // bytes
+  std::uint16_t route = 0;  // index in TransmitBatch::routes
   std::uint8_t ecn = 0;
 };
 
-// What poll_transmit fills and the host sends: packets in order, each naming its route. The host groups packets of one
-// (route, ECN, size) into GSO sends. Storage never moves while the batch holds packets.
+// What poll_transmit fills and the host sends: packets in order, each naming its route. The host groups
+// packets of one (route, ECN, size) into GSO sends. Storage never moves while the batch holds packets.
 class TransmitBatch {
  public:
   // capacity in bytes; one poll writes no more than fits.

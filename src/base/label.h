@@ -1,4 +1,5 @@
-// Label: the first 8 bytes of a QUIC connection ID on the wire, one per path and direction; the key of forwarding.
+// Label: the first 8 bytes of a QUIC connection ID on the wire, one per path and direction; the key of
+// forwarding.
 #pragma once
 
 #include <compare>

@@ -1,5 +1,5 @@
-// The log interface that the folders above host write to. Pure folders do not log: they return events and reasons.
-// The implementation (spdlog, text or JSON) lives in host.
+// The log interface that the folders above host write to. Pure folders do not log: they return events and
+// reasons. The implementation (spdlog, text or JSON) lives in host.
 #pragma once
 
 #include <fmt/format.h>
@@ -11,8 +11,8 @@ namespace ravine {
 
 enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
 
-// Addresses and names never above debug; per-packet lines at trace; an error line means that somebody has to act, and
-// fails a test that did not expect it.
+// Addresses and names never above debug; per-packet lines at trace; an error line means that somebody has to
+// act, and fails a test that did not expect it.
 class LogSink {
  public:
   virtual ~LogSink() = default;

@@ -46,6 +46,8 @@ void SeededRandom::fill(MutableBytes out) {
   }
 }
 
-double SeededRandom::unit() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
+double SeededRandom::unit() {
+  return static_cast<double>(next() >> 11) * 0x1.0p-53;
+}
 
 }  // namespace ravine

@@ -3,9 +3,10 @@
 // In:   handle_datagram(now, …), handle_timeout(now), and commands of the application, which take `now` too.
 // Out:  poll_transmit(now, …), poll_event(), next_deadline().
 //
-// The driver does one input, then drains poll_transmit, then drains poll_event, then arms next_deadline. A machine never
-// calls out, reads no clock, holds no thread and makes no randomness: `now` is an argument, seeds and clocks are
-// constructor arguments. `now` never goes backwards (ngtcp2 aborts the process if it does). One thread drives a machine.
+// The driver does one input, then drains poll_transmit, then drains poll_event, then arms next_deadline. A
+// machine never calls out, reads no clock, holds no thread and makes no randomness: `now` is an argument,
+// seeds and clocks are constructor arguments. `now` never goes backwards (ngtcp2 aborts the process if it
+// does). One thread drives a machine.
 #pragma once
 
 #include "base/bytes.h"

@@ -1,9 +1,9 @@
-// Result<T>: the outcome of an operation that can fail for reasons outside our code. Errors say what failed, with
-// which argument, and what to do next; they are for people, so nothing branches on their text.
+// Result<T>: the outcome of an operation that can fail for reasons outside our code. Errors say what failed,
+// with which argument, and what to do next; they are for people, so nothing branches on their text.
 #pragma once
 
-#include <expected>
 #include <cstdint>
+#include <expected>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,7 +12,8 @@
 
 namespace ravine {
 
-// What kind of failure, for exit codes, SOCKS replies and RPC codes. Keep small: a kind exists when a caller acts on it.
+// What kind of failure, for exit codes, SOCKS replies and RPC codes. Keep small: a kind exists when a caller
+// acts on it.
 enum class ErrorKind : std::uint8_t {
   invalid_argument,  // the caller's input is wrong: usage, config, malformed bytes
   not_found,         // unknown peer, file, stream
@@ -21,9 +22,9 @@ enum class ErrorKind : std::uint8_t {
   unauthenticated,   // certificate or credential not accepted
   unreachable,       // no way to get there now
   timed_out,
-  limit_reached,     // a cap of ours or of the peer's
-  closed,            // the thing is over
-  io,                // the operating system failed us; message has its words
+  limit_reached,  // a cap of ours or of the peer's
+  closed,         // the thing is over
+  io,             // the operating system failed us; message has its words
   unsupported,
   internal,
 };
@@ -42,7 +43,7 @@ template <class T = void>
 class [[nodiscard]] Result {
  public:
   using Value = T;
-  Result(T value) : inner_(std::move(value)) {}                    // NOLINT: implicit by design
+  Result(T value) : inner_(std::move(value)) {}                       // NOLINT: implicit by design
   Result(Error error) : inner_(std::unexpected(std::move(error))) {}  // NOLINT
 
   bool ok() const { return inner_.has_value(); }

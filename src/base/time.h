@@ -1,5 +1,5 @@
-// Time as values. Nothing here can read a clock: `Instant` has no now(), so protocol code cannot know the time unless
-// its caller says it. Durations are std::chrono.
+// Time as values. Nothing here can read a clock: `Instant` has no now(), so protocol code cannot know the
+// time unless its caller says it. Durations are std::chrono.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,8 @@ namespace ravine {
 using Duration = std::chrono::nanoseconds;
 using namespace std::chrono_literals;
 
-// A point on a monotonic clock that also counts time asleep (CLOCK_BOOTTIME): nanoseconds since an arbitrary origin.
-// Never goes backwards within one process.
+// A point on a monotonic clock that also counts time asleep (CLOCK_BOOTTIME): nanoseconds since an arbitrary
+// origin. Never goes backwards within one process.
 struct Instant {
   std::uint64_t nanoseconds = 0;
 
@@ -39,8 +39,12 @@ struct Instant {
 struct UnixTime {
   std::int64_t seconds = 0;
   friend constexpr auto operator<=>(const UnixTime&, const UnixTime&) = default;
-  friend constexpr UnixTime operator+(UnixTime at, std::chrono::seconds by) { return {at.seconds + by.count()}; }
-  friend constexpr UnixTime operator-(UnixTime at, std::chrono::seconds by) { return {at.seconds - by.count()}; }
+  friend constexpr UnixTime operator+(UnixTime at, std::chrono::seconds by) {
+    return {at.seconds + by.count()};
+  }
+  friend constexpr UnixTime operator-(UnixTime at, std::chrono::seconds by) {
+    return {at.seconds - by.count()};
+  }
   friend constexpr std::chrono::seconds operator-(UnixTime a, UnixTime b) {
     return std::chrono::seconds{a.seconds - b.seconds};
   }

@@ -2,7 +2,7 @@
 // Parsing is strict: one encoding per certificate. It refuses everything that is not DER in canonical form
 // (definite and shortest lengths, minimal integers, no defaults spelled out), trailing bytes, other versions
 // than v3, other keys and signatures than Ed25519 (RFC 8410), repeated extensions and unknown critical ones.
-// docs/protocol-identity.md lists it.
+// docs/protocol.md lists it.
 #pragma once
 
 #include <optional>

@@ -1,7 +1,7 @@
 // Revocation list: which keys and serials of a network are no longer good. Signed by a CA of the network,
 // numbered; a node only ever moves to a newer one. A certificate is revoked when its key hash OR its serial
 // is listed, so another encoding of the same certificate, or a new certificate for the same key, does not
-// escape. Bytes: docs/protocol-identity.md.
+// escape. Bytes: docs/protocol.md.
 #pragma once
 
 #include <cstdint>

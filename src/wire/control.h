@@ -1,4 +1,5 @@
-// Control messages (proto/control.proto) and their framing: varint length ‖ protobuf, size bounded before parsing.
+// Control messages (proto/control.proto) and their framing: varint length ‖ protobuf, size bounded before
+// parsing.
 #pragma once
 
 #include <optional>

@@ -9,10 +9,12 @@
 namespace ravine::wire {
 
 inline constexpr std::uint8_t kLongHeaderBit = 0x80;
-inline constexpr std::size_t kLongHeaderDcidOffset = 6;   // flags 1, version 4, DCID length 1
+inline constexpr std::size_t kLongHeaderDcidOffset = 6;  // flags 1, version 4, DCID length 1
 inline constexpr std::size_t kShortHeaderDcidOffset = 1;
 
-inline bool is_long_header(ByteView packet) { return !packet.empty() && (packet[0] & kLongHeaderBit) != 0; }
+inline bool is_long_header(ByteView packet) {
+  return !packet.empty() && (packet[0] & kLongHeaderBit) != 0;
+}
 
 // Offset of the 8 label bytes; 0 when the packet is too short or its DCID is shorter than a label.
 inline std::size_t label_offset(ByteView packet) {

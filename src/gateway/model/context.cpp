@@ -110,10 +110,16 @@ void ContextTracker::update_body(std::uint8_t byte) {
       prefix_ = 0;
       position_ = 0;
       break;
-    case '{': open(false); break;
-    case '[': open(true); break;
+    case '{':
+      open(false);
+      break;
+    case '[':
+      open(true);
+      break;
     case '}':
-    case ']': close(); break;
+    case ']':
+      close();
+      break;
     case ',':
       expects_value_ = level.array;
       prefix_ = 0;
@@ -133,7 +139,8 @@ void ContextTracker::update_start_line(std::uint8_t byte) {
     position_ = 0;
     return;
   }
-  const bool delimiter = byte == '/' || byte == ' ' || byte == '?' || byte == '&' || byte == '=' || byte == ':';
+  const bool delimiter =
+      byte == '/' || byte == ' ' || byte == '?' || byte == '&' || byte == '=' || byte == ':';
   if (delimiter) {
     // Segments that hold identifiers would give every room a route of its own.
     route_ = mix_hash(route_, segment_is_identifier_ ? 0x2a : segment_);
@@ -182,7 +189,9 @@ void ContextTracker::update_words(std::uint8_t byte) {
 void ContextTracker::update(std::uint8_t byte) {
   history_ = (history_ << 8) | byte;
   switch (phase_) {
-    case TextPhase::start_line: update_start_line(byte); break;
+    case TextPhase::start_line:
+      update_start_line(byte);
+      break;
     case TextPhase::headers:
       if (byte == '\n') {
         if (line_start_) {
@@ -198,7 +207,9 @@ void ContextTracker::update(std::uint8_t byte) {
         ++position_;
       }
       break;
-    case TextPhase::body: update_body(byte); break;
+    case TextPhase::body:
+      update_body(byte);
+      break;
   }
   update_words(byte);
 }
@@ -208,7 +219,7 @@ void ContextTracker::hashes(std::array<std::uint32_t, kContexts>& out) const {
   const auto high = static_cast<std::uint32_t>(history_ >> 32);
   const std::uint32_t o1 = low & 0xff, o2 = low & 0xffff, o3 = low & 0xffffff;
   const Level& level = levels_[depth_];
-  const std::uint32_t key = value_key();
+  const std::uint32_t field = value_key();
   const std::uint32_t where = place();
   const std::uint32_t spot = position_ > 20 ? 20 : position_;
   const std::uint32_t run = token_length_ > 47 ? 47 : token_length_;
@@ -222,15 +233,16 @@ void ContextTracker::hashes(std::array<std::uint32_t, kContexts>& out) const {
   out[i++] = mix_hash(low, 6 + (high & 0xffff) * 16);
   out[i++] = mix_hash(mix_hash(low, high), 8);
   out[i++] = mix_hash(mix_hash(word_, o1), 0x90);
-  out[i++] = mix_hash(mix_hash(word_, previous_word_), 0x91 + o1 * 0);
-  out[i++] = mix_hash(mix_hash(key, prefix_), 0xa0 + where);                      // field and value so far
-  out[i++] = mix_hash(mix_hash(last_key_, prefix_), 0xb0 + where);                // key alone and value so far
-  out[i++] = mix_hash(mix_hash(prefix_, where), 0xc0);                            // value so far, anywhere
+  out[i++] = mix_hash(mix_hash(word_, previous_word_), 0x91);
+  out[i++] = mix_hash(mix_hash(field, prefix_), 0xa0 + where);      // field and value so far
+  out[i++] = mix_hash(mix_hash(last_key_, prefix_), 0xb0 + where);  // key alone and value so far
+  out[i++] = mix_hash(mix_hash(prefix_, where), 0xc0);              // value so far, anywhere
   out[i++] = mix_hash(mix_hash(level.members, level.key), mix_hash(prefix_, 0xd0 + where));  // object so far
   out[i++] = mix_hash(mix_hash(level.type, last_key_), mix_hash(prefix_, 0xe0 + where));     // event type
   out[i++] = mix_hash(mix_hash(route_, level.members), mix_hash(prefix_, 0xf0 + where));     // route
-  out[i++] = mix_hash(mix_hash(key, spot), 0x1000 + o1 * 8 + where);              // field, position, last byte
-  out[i++] = mix_hash(mix_hash(key, run), 0x1100 + alphabet_ * 8 + where);        // identifiers: field, length, alphabet
+  out[i++] = mix_hash(mix_hash(field, spot), 0x1000 + o1 * 8 + where);  // field, position, last byte
+  out[i++] =
+      mix_hash(mix_hash(field, run), 0x1100 + alphabet_ * 8 + where);  // identifiers: field, length, alphabet
   out[i++] = mix_hash(shape_ & 0x7fff, 0x1200 + run * 16 + alphabet_);
   out[i++] = mix_hash(mix_hash(mix_hash(older_word_, previous_word_), word_), 0x1300);
 }

@@ -1,6 +1,6 @@
-// ContextTracker: reads a message byte by byte and says, before each byte, what the model may know: how the last bytes
-// run, where in the JSON the next byte stands, what the key, the event type and the route are. Pure function of the
-// bytes since begin().
+// ContextTracker: reads a message byte by byte and says, before each byte, what the model may know: how the
+// last bytes run, where in the JSON the next byte stands, what the key, the event type and the route are.
+// Pure function of the bytes since begin().
 #pragma once
 
 #include <array>
@@ -14,8 +14,8 @@ enum class TextPhase : std::uint8_t { start_line, headers, body };
 
 class ContextTracker {
  public:
-  // `phase`: where the text begins; a bare body starts in body. `hint`: hash of what came before in the exchange (the
-  // request's route when a response begins), 0 for none.
+  // `phase`: where the text begins; a bare body starts in body. `hint`: hash of what came before in the
+  // exchange (the request's route when a response begins), 0 for none.
   void begin(TextPhase phase, std::uint32_t hint);
   void update(std::uint8_t byte);
 

@@ -8,7 +8,9 @@ namespace ravine::gateway {
 MessageCoder::MessageCoder(std::shared_ptr<const Prior> prior)
     : prior_(std::move(prior)), overlay_(std::make_unique<Overlay>(*prior_)) {}
 
-void MessageCoder::reset() { overlay_ = std::make_unique<Overlay>(*prior_); }
+void MessageCoder::reset() {
+  overlay_ = std::make_unique<Overlay>(*prior_);
+}
 
 Bytes MessageCoder::encode(ByteView text, TextPhase phase, std::uint32_t hint) {
   Predictor predictor(*prior_, *overlay_);
@@ -19,7 +21,8 @@ Bytes MessageCoder::encode(ByteView text, TextPhase phase, std::uint32_t hint) {
   return encoder.finish();
 }
 
-std::optional<Bytes> MessageCoder::decode(ByteView coded, TextPhase phase, std::uint32_t hint, std::size_t limit) {
+std::optional<Bytes> MessageCoder::decode(ByteView coded, TextPhase phase, std::uint32_t hint,
+                                          std::size_t limit) {
   Predictor predictor(*prior_, *overlay_);
   RangeDecoder decoder(coded);
   predictor.begin(phase, hint);

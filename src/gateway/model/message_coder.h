@@ -1,6 +1,6 @@
 // MessageCoder: whole messages to few bytes and back, with the model of predictor.h. Lossless for any bytes.
-// After each byte where the message may end stands one bit that says whether it does: after complete JSON, and after
-// every byte of text that is not JSON.
+// After each byte where the message may end stands one bit that says whether it does: after complete JSON,
+// and after every byte of text that is not JSON.
 #pragma once
 
 #include <memory>

@@ -1,12 +1,13 @@
-// The order in which a message's bits are coded: internal to this folder, shared by encoder, decoder and trainer.
+// The order in which a message's bits are coded: internal to this folder, shared by encoder, decoder and
+// trainer.
 #pragma once
 
 #include "gateway/model/predictor.h"
 
 namespace ravine::gateway {
 
-// Bytes that a truthful coding may read past its end before the message is over: a long run of well predicted bytes
-// fits in no byte at all.
+// Bytes that a truthful coding may read past its end before the message is over: a long run of well predicted
+// bytes fits in no byte at all.
 inline constexpr std::size_t kDecoderSlack = 8;
 
 // Chance in 1/65536 that the message ends here. Any message may end anywhere, so that coding is lossless.
@@ -14,10 +15,13 @@ inline std::uint32_t end_chance(const ContextTracker& context, std::size_t posit
   if (context.place() == ContextTracker::after_end) return 64500;
   if (position == 0) return 600;  // an empty body
   switch (context.place()) {
-    case ContextTracker::raw: return 300;
+    case ContextTracker::raw:
+      return 300;
     case ContextTracker::target:
-    case ContextTracker::header: return 40;
-    default: return 4;  // inside JSON: only broken JSON ends there
+    case ContextTracker::header:
+      return 40;
+    default:
+      return 4;  // inside JSON: only broken JSON ends there
   }
 }
 

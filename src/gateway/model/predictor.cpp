@@ -27,11 +27,6 @@ std::size_t slot_index(std::uint32_t hash, unsigned node, std::size_t line_mask)
   return ((hash & line_mask) << 4) | (node ^ ((hash >> 20) & 15));
 }
 
-int interpolate(const std::uint16_t* map, int probability) {
-  const int bin = probability >> 11, weight = probability & 2047;
-  return (map[bin] * (2048 - weight) + map[bin + 1] * weight) >> 11;
-}
-
 void learn_map(std::uint16_t* at, bool bit, int shift) {
   const int target = bit ? 65535 : 0;
   *at = static_cast<std::uint16_t>(std::clamp(*at + ((target - *at) >> shift), 24, 65535 - 24));
@@ -82,7 +77,9 @@ void Predictor::rollback() {
   journal_.clear();
 }
 
-void Predictor::commit() { journal_.clear(); }
+void Predictor::commit() {
+  journal_.clear();
+}
 
 void Predictor::begin(TextPhase phase, std::uint32_t hint) {
   journal_.clear();
@@ -129,7 +126,8 @@ void Predictor::find_matches() {
     if (gone) match.at = 0;
   }
   const std::uint64_t h = context_.history();
-  const auto long_hash = mix_hash(static_cast<std::uint32_t>(h), static_cast<std::uint32_t>(h >> 32) & 0xffff);
+  const auto long_hash =
+      mix_hash(static_cast<std::uint32_t>(h), static_cast<std::uint32_t>(h >> 32) & 0xffff);
   std::uint32_t& long_at = overlay_.long_index[long_hash & ((1u << Overlay::kIndexBits) - 1)];
   std::uint32_t& token_at = overlay_.token_index[context_.token_hash() & ((1u << Overlay::kIndexBits) - 1)];
   const auto adopt = [&](MatchState& match, std::uint32_t at, bool dictionary, std::uint32_t minimum) {
@@ -163,7 +161,8 @@ void Predictor::find_matches() {
 
 void Predictor::start_byte() {
   context_.hashes(hashes_);
-  for (std::size_t i = 0; i < kContexts; ++i) hashes_[i] = mix_hash(hashes_[i], static_cast<std::uint32_t>(i + 1));
+  for (std::size_t i = 0; i < kContexts; ++i)
+    hashes_[i] = mix_hash(hashes_[i], static_cast<std::uint32_t>(i + 1));
   for (MatchState& match : matches_) match.expected = match.at != 0 ? byte_at(match) : 0;
   start_nibble();
 }
@@ -176,87 +175,97 @@ void Predictor::start_nibble() {
   }
 }
 
-void Predictor::add_match_inputs(std::size_t& at) {
-  for (std::size_t m = 0; m < kMatches; ++m) {
-    MatchState& match = matches_[m];
-    match.map = nullptr;
-    if (match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_) {
-      const bool bit = ((match.expected >> (7 - bit_)) & 1) != 0;
-      const std::size_t cell = (m * kMatchClasses + match_class(match.length)) * 16 + context_.place() * 2 +
-                               (match.misses > 0 ? 1 : 0);
-      match.map = const_cast<std::uint16_t*>(&prior_.match_map[cell]);
-      const int strength = stretch(*match.map);
-      inputs_[at] = static_cast<std::int16_t>(bit ? strength : -strength);
-      inputs_[at + 1] = static_cast<std::int16_t>((bit ? 1 : -1) * ((*match.map - 32768) >> 5));
-    } else {
-      inputs_[at] = inputs_[at + 1] = 0;
-    }
-    at += 2;
-  }
+unsigned Predictor::node() const {
+  return bit_ < 4 ? partial_ : (partial_ & ((1u << (bit_ - 4)) - 1)) | (1u << (bit_ - 4));
 }
 
-void Predictor::predict() {
-  const unsigned node = bit_ < 4 ? partial_ : (partial_ & ((1u << (bit_ - 4)) - 1)) | (1u << (bit_ - 4));
+Predictor::Found Predictor::add_static_inputs() {
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
-  std::size_t at = 0;
-  unsigned orders = 0, structures = 0;
-  const auto add = [&](const Slot& slot, std::uint16_t* map) -> std::uint16_t* {
-    std::uint16_t* cells = map + seen_class(slot.seen) * kMapBins;
-    const int p = interpolate(cells, slot.one);
-    inputs_[at] = static_cast<std::int16_t>(stretch(p));
-    inputs_[at + 1] = static_cast<std::int16_t>((p - 32768) >> 5);
-    return cells + (slot.one >> 11) + ((slot.one & 2047) > 1023 ? 1 : 0);
-  };
-  for (std::size_t i = 0; i < kContexts; ++i, at += 2) {
-    const std::size_t index = slot_index(lines_[i], node, mask);
-    const std::uint8_t check = check_of(lines_[i], node);
+  const std::uint8_t* bins = map_bins().data();
+  const unsigned at_node = node();
+  Found found;
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    const std::size_t index = slot_index(lines_[i], at_node, mask);
+    const std::uint8_t check = check_of(lines_[i], at_node);
     const Slot* slot = &prior_.slots[index];
     if (slot->check != check || slot->seen == 0) slot = &prior_.slots[index ^ 16];
-    const bool found = slot->check == check && slot->seen != 0;
-    static_slots_[i] = found ? slot : nullptr;
-    static_maps_[i] = nullptr;
-    if (found) {
-      auto* map = const_cast<std::uint16_t*>(&prior_.slot_map[i * kSeenClasses * kMapBins]);
-      static_maps_[i] = add(*slot, map);
-      if (i >= 1 && i <= 7) ++orders;
-      if (i >= 10 && i <= 15) ++structures;
-    } else {
-      inputs_[at] = inputs_[at + 1] = 0;
+    if (slot->check != check || slot->seen == 0) {
+      static_slots_[i] = nullptr;
+      static_cells_[i] = kNoCell;
+      inputs_[2 * i] = inputs_[2 * i + 1] = 0;
+      continue;
     }
+    const std::size_t cell = map_cell(i, *slot, bins);
+    static_slots_[i] = slot;
+    static_cells_[i] = static_cast<std::uint32_t>(cell);
+    inputs_[2 * i] = prior_.slot_inputs[cell].stretched;
+    inputs_[2 * i + 1] = prior_.slot_inputs[cell].linear;
+    found.orders += i >= 1 && i <= 7 ? 1 : 0;
+    found.structures += i >= 10 && i <= 15 ? 1 : 0;
   }
-  constexpr std::size_t kOverlayMask = (std::size_t{1} << (Overlay::kSlotBits - 4)) - 1;
-  for (std::size_t i = 0; i < kOverlayContexts; ++i, at += 2) {
+  return found;
+}
+
+void Predictor::add_overlay_inputs() {
+  constexpr std::size_t kMask = (std::size_t{1} << (Overlay::kSlotBits - 4)) - 1;
+  const std::uint8_t* bins = map_bins().data();
+  const unsigned at_node = node();
+  std::int16_t* inputs = &inputs_[2 * kContexts];
+  for (std::size_t i = 0; i < kOverlayContexts; ++i, inputs += 2) {
     const std::uint32_t line = lines_[kOverlaid[i]];
-    std::size_t index = slot_index(line * 0x2545F491u, node, kOverlayMask);
-    const std::uint8_t check = check_of(line, node);
+    const std::uint8_t check = check_of(line, at_node);
+    std::size_t index = slot_index(line * 0x2545F491u, at_node, kMask);
     const Slot* slot = &overlay_.slots[index];
     if (slot->check != check || slot->seen == 0) {
       const Slot* other = &overlay_.slots[index ^ 16];
       if ((other->check == check && other->seen != 0) || other->seen < slot->seen) index ^= 16;
+      slot = &overlay_.slots[index];
     }
     overlay_slots_[i] = static_cast<std::uint32_t>(index);
-    slot = &overlay_.slots[index];
-    overlay_maps_[i] = nullptr;
-    if (slot->check == check && slot->seen != 0) {
-      auto* map = const_cast<std::uint16_t*>(&prior_.overlay_map[i * kSeenClasses * kMapBins]);
-      overlay_maps_[i] = add(*slot, map);
-    } else {
-      inputs_[at] = inputs_[at + 1] = 0;
+    if (slot->check != check || slot->seen == 0) {
+      overlay_cells_[i] = kNoCell;
+      inputs[0] = inputs[1] = 0;
+      continue;
     }
+    const std::size_t cell = map_cell(i, *slot, bins);
+    overlay_cells_[i] = static_cast<std::uint32_t>(cell);
+    inputs[0] = prior_.overlay_inputs[cell].stretched;
+    inputs[1] = prior_.overlay_inputs[cell].linear;
   }
-  add_match_inputs(at);
-  inputs_[at] = 256;
+}
 
+void Predictor::add_match_inputs() {
+  std::int16_t* inputs = &inputs_[2 * (kContexts + kOverlayContexts)];
+  for (std::size_t m = 0; m < kMatches; ++m, inputs += 2) {
+    MatchState& match = matches_[m];
+    match.cell = kNoCell;
+    inputs[0] = inputs[1] = 0;
+    if (match.at == 0 || ((match.expected | 0x100u) >> (8 - bit_)) != partial_) continue;
+    match.cell = static_cast<std::uint32_t>((m * kMatchClasses + match_class(match.length)) * 16 +
+                                            context_.place() * 2 + (match.misses > 0 ? 1 : 0));
+    const Prior::MixInput input = mix_input(prior_.match_map[match.cell]);
+    const int sign = ((match.expected >> (7 - bit_)) & 1) != 0 ? 1 : -1;
+    inputs[0] = static_cast<std::int16_t>(sign * input.stretched);
+    inputs[1] = static_cast<std::int16_t>(sign * input.linear);
+  }
+}
+
+void Predictor::choose_sets(Found found) {
   const unsigned place = context_.place();
   const MatchState& match = matches_[0].length >= matches_[2].length ? matches_[0] : matches_[2];
   const bool alive = match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_;
   const unsigned reach = !alive ? 0 : match.length < 8 ? 1 : match.length < 24 ? 2 : 3;
   const std::uint32_t run = std::min<std::uint32_t>(context_.token_length(), 15);
   sets_ = {(place * 8 + bit_) * 4 + reach, partial_ * 8 + place,
-           context_.last_byte() * 3 + (bit_ == 0 ? 0u : bit_ < 4 ? 1u : 2u),
-           (std::min(orders, 7u) * 8 + std::min(structures, 7u)) * 8 + bit_,
+           context_.last_byte() * 3 + (bit_ == 0  ? 0u
+                                       : bit_ < 4 ? 1u
+                                                  : 2u),
+           (std::min(found.orders, 7u) * 8 + std::min(found.structures, 7u)) * 8 + bit_,
            (run * 16 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u)};
   final_set_ = (place * 8 + bit_) * kSelectors;
+}
+
+void Predictor::mix() {
   std::int64_t sum = 0;
   for (std::size_t s = 0; s < kSelectors; ++s) {
     const std::int16_t* weights = &prior_.weights[s][sets_[s] * kInputs];
@@ -266,24 +275,35 @@ void Predictor::predict() {
     sum += static_cast<std::int64_t>(outputs_[s]) * overlay_.final_weights[final_set_ + s];
   }
   mixed_ = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -kStretchLimit, kStretchLimit));
+}
+
+void Predictor::predict() {
+  const Found found = add_static_inputs();
+  add_overlay_inputs();
+  add_match_inputs();
+  inputs_[2 * (kContexts + kOverlayContexts + kMatches)] = 256;
+  choose_sets(found);
+  mix();
   probability_ = static_cast<std::uint32_t>(refine(squash(mixed_)));
 }
 
 int Predictor::refine(int probability) {
-  const std::uint32_t set = (mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1));
+  const std::uint32_t set =
+      (mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1));
   const int at = mixed_ + 2816;  // 0 … 5632: 32 bins of 176
   const int bin = at / 176, weight = at % 176;
-  const std::uint16_t* cells = &overlay_.apm[set * kMapBins];
-  apm_at_[0] = set * static_cast<std::uint32_t>(kMapBins) + static_cast<std::uint32_t>(bin + (weight > 88 ? 1 : 0));
+  const std::uint16_t* cells = &overlay_.apm[set * kApmBins];
+  apm_at_[0] =
+      set * static_cast<std::uint32_t>(kApmBins) + static_cast<std::uint32_t>(bin + (weight > 88 ? 1 : 0));
   const int refined = (cells[bin] * (176 - weight) + cells[std::min(bin + 1, 32)] * weight) / 176;
   return std::clamp((probability * 3 + refined) / 4, 8, 65528);
 }
 
 void Predictor::update_slots(bool bit) {
-  const unsigned node = bit_ < 4 ? partial_ : (partial_ & ((1u << (bit_ - 4)) - 1)) | (1u << (bit_ - 4));
+  const unsigned at_node = node();
   for (std::size_t i = 0; i < kOverlayContexts; ++i) {
     Slot& slot = overlay_.slots[overlay_slots_[i]];
-    const std::uint8_t check = check_of(lines_[kOverlaid[i]], node);
+    const std::uint8_t check = check_of(lines_[kOverlaid[i]], at_node);
     Slot next = slot.check == check && slot.seen != 0 ? slot : Slot{32768, 0, check};
     write(slot, stepped(next, bit, 30));
   }
@@ -293,9 +313,9 @@ void Predictor::update_slots(bool bit) {
   for (std::size_t i = 0; i < kContexts; ++i) {
     Slot* slot = const_cast<Slot*>(static_slots_[i]);
     if (slot == nullptr) {
-      const std::size_t index = slot_index(lines_[i], node, mask);
+      const std::size_t index = slot_index(lines_[i], at_node, mask);
       slot = slots[index].seen <= slots[index ^ 16].seen ? &slots[index] : &slots[index ^ 16];
-      *slot = Slot{32768, 0, check_of(lines_[i], node)};
+      *slot = Slot{32768, 0, check_of(lines_[i], at_node)};
     }
     *slot = stepped(*slot, bit, 255);
   }
@@ -308,14 +328,18 @@ void Predictor::update_weights(bool bit) {
     write(weight, weight + static_cast<std::int32_t>((static_cast<std::int64_t>(outputs_[s]) * error) >> 17));
   }
   if (training_ == nullptr || !training_->learn_mixing) return;
-  for (std::size_t i = 0; i < kContexts; ++i) {
-    if (static_maps_[i] != nullptr) learn_map(static_maps_[i], bit, 6);
-  }
-  for (std::size_t i = 0; i < kOverlayContexts; ++i) {
-    if (overlay_maps_[i] != nullptr) learn_map(overlay_maps_[i], bit, 6);
-  }
-  for (MatchState& match : matches_) {
-    if (match.map != nullptr) learn_map(match.map, bit == (((match.expected >> (7 - bit_)) & 1) != 0), 6);
+  Prior& prior = training_->prior;
+  const auto learn = [&](std::vector<std::uint16_t>& map, std::vector<Prior::MixInput>& inputs,
+                         std::uint32_t cell) {
+    if (cell == kNoCell) return;
+    learn_map(&map[cell], bit, 6);
+    inputs[cell] = mix_input(map[cell]);
+  };
+  for (const std::uint32_t cell : static_cells_) learn(prior.slot_map, prior.slot_inputs, cell);
+  for (const std::uint32_t cell : overlay_cells_) learn(prior.overlay_map, prior.overlay_inputs, cell);
+  for (const MatchState& match : matches_) {
+    if (match.cell == kNoCell) continue;
+    learn_map(&prior.match_map[match.cell], bit == (((match.expected >> (7 - bit_)) & 1) != 0), 6);
   }
   for (std::size_t s = 0; s < kSelectors; ++s) {
     const std::int64_t step = (bit ? 65535 : 0) - squash(outputs_[s]);

@@ -1,5 +1,6 @@
-// Predictor: the chance of the next bit of a message, from the shared prior and one client's overlay. The overlay is a
-// pure function of the messages committed to it; coding a message changes it under a journal and takes that back.
+// Predictor: the chance of the next bit of a message, from the shared prior and one client's overlay. The
+// overlay is a pure function of the messages committed to it; coding a message changes it under a journal and
+// takes that back.
 #pragma once
 
 #include <array>
@@ -26,7 +27,7 @@ struct Overlay {
   std::array<std::uint32_t, 1u << kKeyBits> key_index{};
   std::uint32_t end = 1;  // history position of the next byte; counts on for ever, masked when used
   std::array<std::int32_t, 64 * kSelectors> final_weights{};
-  std::array<std::uint16_t, kApmSets * kMapBins> apm{};
+  std::array<std::uint16_t, kApmSets * kApmBins> apm{};
 };
 
 struct TrainingState;  // trainer.cpp: full-precision weights; null when predicting
@@ -51,7 +52,7 @@ class Predictor {
     std::uint32_t misses = 0;
     bool in_dictionary = false;
     std::uint8_t expected = 0;
-    std::uint16_t* map = nullptr;
+    std::uint32_t cell = UINT32_MAX;  // of the match map, when it spoke
   };
   template <class T>
   void write(T& target, T value);
@@ -59,7 +60,15 @@ class Predictor {
   void start_nibble();
   void predict();
   void find_matches();
-  void add_match_inputs(std::size_t& at);
+  unsigned node() const;
+  struct Found {
+    unsigned orders = 0, structures = 0;  // how many contexts of each sort knew the bit
+  };
+  Found add_static_inputs();
+  void add_overlay_inputs();
+  void add_match_inputs();
+  void choose_sets(Found found);
+  void mix();
   void update_slots(bool bit);
   void update_weights(bool bit);
   std::uint8_t byte_at(const MatchState& match) const;
@@ -70,7 +79,9 @@ class Predictor {
   Overlay& overlay_;
   TrainingState* training_;
   ContextTracker context_;
-  struct Undo { std::uint32_t offset, size, old; };
+  struct Undo {
+    std::uint32_t offset, size, old;
+  };
   std::vector<Undo> journal_;
 
   unsigned partial_ = 1, bit_ = 0;  // bits of the current byte with a leading one; index of the next
@@ -78,8 +89,9 @@ class Predictor {
   std::array<std::uint32_t, kContexts> lines_{};
   std::array<const Slot*, kContexts> static_slots_{};
   std::array<std::uint32_t, kOverlayContexts> overlay_slots_{};
-  std::array<std::uint16_t*, kContexts> static_maps_{};
-  std::array<std::uint16_t*, kOverlayContexts> overlay_maps_{};
+  static constexpr std::uint32_t kNoCell = UINT32_MAX;
+  std::array<std::uint32_t, kContexts> static_cells_{};
+  std::array<std::uint32_t, kOverlayContexts> overlay_cells_{};
   std::array<MatchState, kMatches> matches_{};
   alignas(32) std::array<std::int16_t, kInputs> inputs_{};
   std::array<std::size_t, kSelectors> sets_{};

@@ -2,6 +2,8 @@
 
 #include <zstd.h>
 
+#include <algorithm>
+
 #include "gateway/model/logistic.h"
 
 namespace ravine::gateway {
@@ -30,7 +32,8 @@ void take_table(ByteReader& in, std::vector<T>& table) {
     if (!in.ok()) return;
     for (std::size_t i = 0; i < table.size(); ++i) {
       cells[i] = static_cast<std::make_unsigned_t<T>>(
-          cells[i] | static_cast<std::make_unsigned_t<T>>(static_cast<std::make_unsigned_t<T>>(bytes[i]) << (8 * byte)));
+          cells[i] |
+          static_cast<std::make_unsigned_t<T>>(static_cast<std::make_unsigned_t<T>>(bytes[i]) << (8 * byte)));
     }
   }
   for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<T>(cells[i]);
@@ -84,9 +87,30 @@ bool take_slots(ByteReader& in, std::vector<Slot>& slots) {
 
 }  // namespace
 
-std::size_t seen_class(std::uint8_t seen) {
-  if (seen < 8) return seen;
-  return seen < 12 ? 8 : seen < 20 ? 9 : seen < 30 ? 10 : seen < 60 ? 11 : seen < 120 ? 12 : seen < 200 ? 13 : seen < 255 ? 14 : 15;
+const std::array<std::uint8_t, 4096>& map_bins() {
+  static const std::array<std::uint8_t, 4096> bins = [] {
+    std::array<std::uint8_t, 4096> made{};
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      const int x = stretch(static_cast<int>(i) * 16 + 8) + kStretchLimit;  // 0 … 2 × kStretchLimit
+      made[i] = static_cast<std::uint8_t>(x * static_cast<int>(kMapBins) / (2 * kStretchLimit + 1));
+    }
+    return made;
+  }();
+  return bins;
+}
+
+Prior::MixInput mix_input(std::uint16_t probability) {
+  return {static_cast<std::int16_t>(stretch(probability)),
+          static_cast<std::int16_t>((probability - 32768) >> 5)};
+}
+
+void Prior::bake() {
+  const auto derive = [](const std::vector<std::uint16_t>& map, std::vector<MixInput>& inputs) {
+    inputs.resize(map.size());
+    for (std::size_t i = 0; i < map.size(); ++i) inputs[i] = mix_input(map[i]);
+  };
+  derive(slot_map, slot_inputs);
+  derive(overlay_map, overlay_inputs);
 }
 
 std::size_t match_class(std::uint32_t length) {
@@ -106,8 +130,9 @@ Prior::Prior(unsigned bits) : slot_bits(bits), slots(std::size_t{1} << bits) {
   const auto identity_maps = [](std::vector<std::uint16_t>& map, std::size_t count) {
     map.resize(count * kSeenClasses * kMapBins);
     for (std::size_t i = 0; i < map.size(); ++i) {
-      const std::size_t p = i % kMapBins * 2048;
-      map[i] = static_cast<std::uint16_t>(p < 64 ? 64 : p > 65472 ? 65472 : p);
+      const int middle =
+          (2 * static_cast<int>(i % kMapBins) + 1) * kStretchLimit / static_cast<int>(kMapBins);
+      map[i] = static_cast<std::uint16_t>(std::clamp(squash(middle - kStretchLimit), 64, 65472));
     }
   };
   identity_maps(slot_map, kContexts);
@@ -115,11 +140,12 @@ Prior::Prior(unsigned bits) : slot_bits(bits), slots(std::size_t{1} << bits) {
   match_map.assign(kMatches * kMatchClasses * 16, 60000);
   final_weights.assign(64 * kSelectors, 65536 / static_cast<int>(kSelectors));
   for (auto& table : apm) {
-    table.resize(kApmSets * kMapBins);
+    table.resize(kApmSets * kApmBins);
     for (std::size_t i = 0; i < table.size(); ++i) {
-      table[i] = static_cast<std::uint16_t>(squash((static_cast<int>(i % kMapBins) - 16) * 176));
+      table[i] = static_cast<std::uint16_t>(squash((static_cast<int>(i % kApmBins) - 16) * 176));
     }
   }
+  bake();
 }
 
 void Prior::set_dictionary(ByteView text) {
@@ -159,7 +185,8 @@ Result<Prior> Prior::decode(ByteView file) {
   const std::size_t size = head.read_u32();
   if (!head.ok() || size > kMaxUnpacked) return bad("its size is beyond the limit of 24 MiB");
   Bytes body(size);
-  if (ZSTD_decompress(body.data(), body.size(), head.rest().data(), head.rest().size()) != size) return bad("it is damaged");
+  if (ZSTD_decompress(body.data(), body.size(), head.rest().data(), head.rest().size()) != size)
+    return bad("it is damaged");
   ByteReader in(body);
   const unsigned bits = in.read_u8();
   if (bits < 10 || bits > kMaxSlotBits) return bad("its table size is not supported");
@@ -169,6 +196,7 @@ Result<Prior> Prior::decode(ByteView file) {
   const ByteView text = in.read_view(in.read_u32());
   if (!in.ok() || in.remaining() != 0) return bad("it is cut off");
   prior.set_dictionary(text);
+  prior.bake();
   return prior;
 }
 

@@ -1,5 +1,6 @@
-// Prior: what both gateways know before the first message: trained counters, mixing weights, calibration maps and a
-// dictionary of typical text. Immutable after training or loading; shared by all clients. About 9 MiB in memory.
+// Prior: what both gateways know before the first message: trained counters, mixing weights, calibration maps
+// and a dictionary of typical text. Immutable after training or loading; shared by all clients. About 9 MiB
+// in memory.
 #pragma once
 
 #include <array>
@@ -13,7 +14,8 @@
 
 namespace ravine::gateway {
 
-// A bit counter under a hashed context: chance of a one in 1/65536, how often it was seen (saturating), and a check byte.
+// A bit counter under a hashed context: chance of a one in 1/65536, how often it was seen (saturating), and a
+// check byte.
 struct Slot {
   std::uint16_t one = 32768;
   std::uint8_t seen = 0;  // 0: free
@@ -28,36 +30,67 @@ inline constexpr std::size_t kInputs = 64;
 static_assert(2 * (kContexts + kOverlayContexts + kMatches) + 1 <= kInputs);
 
 inline constexpr std::size_t kSelectors = 5;
-inline constexpr std::array<std::size_t, kSelectors> kSelectorSets{8 * 8 * 4, 256 * 8, 256 * 3, 8 * 8 * 8, 16 * 16 * 2};
+inline constexpr std::array<std::size_t, kSelectors> kSelectorSets{8 * 8 * 4, 256 * 8, 256 * 3, 8 * 8 * 8,
+                                                                   16 * 16 * 2};
 
-inline constexpr std::size_t kMapBins = 33;       // interpolation points over a 16-bit probability
-inline constexpr std::size_t kSeenClasses = 16;   // of Slot::seen
+inline constexpr std::size_t kApmBins = 33;      // interpolation points over the stretched domain
+inline constexpr std::size_t kMapBins = 64;      // bins of a slot's probability, even in the stretched domain
+inline constexpr std::size_t kSeenClasses = 16;  // of Slot::seen
 inline constexpr std::size_t kMatchClasses = 32;  // of match length
 inline constexpr std::size_t kApmSets = 2048;
 
 // The trained state. A plain structure so that trainer, loader and predictor share it.
 struct Prior {
   unsigned slot_bits = 21;
-  std::vector<Slot> slots;                                  // 1 << slot_bits
+  std::vector<Slot> slots;                                    // 1 << slot_bits
   std::array<std::vector<std::int16_t>, kSelectors> weights;  // sets × kInputs; 4096 is 1.0
-  std::vector<std::uint16_t> slot_map;     // (context, seen class, bin) → probability
-  std::vector<std::uint16_t> overlay_map;  // likewise for overlay contexts
-  std::vector<std::uint16_t> match_map;    // (match, length class, expected bit's place) → chance that it is right
-  std::vector<std::int32_t> final_weights;  // (place × 8 + bit) × kSelectors; 65536 is 1.0
-  std::array<std::vector<std::uint16_t>, 2> apm;  // set × kMapBins
-  Bytes dictionary;                        // text that matches may point into
+  std::vector<std::uint16_t> slot_map;                        // (context, seen class, bin) → probability
+  std::vector<std::uint16_t> overlay_map;                     // likewise for overlay contexts
+  std::vector<std::uint16_t>
+      match_map;  // (match, length class, expected bit's place) → chance that it is right
+  std::vector<std::int32_t> final_weights;        // (place × 8 + bit) × kSelectors; 65536 is 1.0
+  std::array<std::vector<std::uint16_t>, 2> apm;  // set × kApmBins
+  Bytes dictionary;                               // text that matches may point into
+  // Derived from the maps by bake(): what the mixer takes in for a cell.
+  struct MixInput {
+    std::int16_t stretched = 0, linear = 0;
+  };
+  std::vector<MixInput> slot_inputs, overlay_inputs;
+  void bake();
   std::vector<std::uint32_t> dictionary_index;  // derived: hash of 6 bytes → position after them
 
   // Untrained: every counter even, weights that average.
   explicit Prior(unsigned bits = 21);
   void set_dictionary(ByteView text);
 
-  // Model file: magic, format, sizes, then the tables; free slots take one bit. SHA-256 over the file names the model.
+  // Model file: magic, format, sizes, then the tables; free slots take one bit. SHA-256 over the file names
+  // the model.
   Bytes encode() const;
   static Result<Prior> decode(ByteView file);
 };
 
-std::size_t seen_class(std::uint8_t seen);
+inline constexpr std::array<std::uint8_t, 256> kSeenClass = [] {
+  std::array<std::uint8_t, 256> classes{};
+  for (unsigned n = 0; n < 256; ++n) {
+    classes[n] = static_cast<std::uint8_t>(n < 8     ? n
+                                           : n < 12  ? 8
+                                           : n < 20  ? 9
+                                           : n < 30  ? 10
+                                           : n < 60  ? 11
+                                           : n < 120 ? 12
+                                           : n < 200 ? 13
+                                           : n < 255 ? 14
+                                                     : 15);
+  }
+  return classes;
+}();
 std::size_t match_class(std::uint32_t length);
+// Bin of a probability, 0 … kMapBins-1.
+const std::array<std::uint8_t, 4096>& map_bins();
+// Cell of a map for a slot.
+inline std::size_t map_cell(std::size_t context, const Slot& slot, const std::uint8_t* bins) {
+  return (context * kSeenClasses + kSeenClass[slot.seen]) * kMapBins + bins[slot.one >> 4];
+}
+Prior::MixInput mix_input(std::uint16_t probability);
 
 }  // namespace ravine::gateway

@@ -32,7 +32,8 @@ Bytes RangeEncoder::finish() {
     std::uint64_t candidate = low_ & mask;
     if (candidate < low_) candidate += std::uint64_t{~mask} + 1;
     if (candidate <= high_) {
-      for (unsigned i = 0; i < size; ++i) out_.push_back(static_cast<std::uint8_t>(candidate >> (24 - 8 * i)));
+      for (unsigned i = 0; i < size; ++i)
+        out_.push_back(static_cast<std::uint8_t>(candidate >> (24 - 8 * i)));
       break;
     }
   }

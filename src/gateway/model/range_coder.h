@@ -1,5 +1,5 @@
-// Binary arithmetic coder with 16-bit probabilities. The encoder ends with the fewest bytes that name the interval;
-// the decoder reads zeros past the end.
+// Binary arithmetic coder with 16-bit probabilities. The encoder ends with the fewest bytes that name the
+// interval; the decoder reads zeros past the end.
 #pragma once
 
 #include "base/bytes.h"

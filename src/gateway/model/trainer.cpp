@@ -12,7 +12,8 @@ void run_messages(TrainingState& state, const std::vector<TrainingMessage>& mess
   for (const TrainingMessage& message : messages) {
     if (!wanted(message)) continue;
     if (message.stands_alone || message.group != group) {
-      // The mixing that adapts at run time carries on through training, the rest of the overlay starts afresh.
+      // The mixing that adapts at run time carries on through training, the rest of the overlay starts
+      // afresh.
       fresh.final_weights = overlay->final_weights;
       fresh.apm = overlay->apm;
       *overlay = fresh;
@@ -28,7 +29,9 @@ void run_messages(TrainingState& state, const std::vector<TrainingMessage>& mess
   std::copy(overlay->apm.begin(), overlay->apm.end(), state.prior.apm[0].begin());
 }
 
-void clear_slots(Prior& prior) { prior.slots.assign(prior.slots.size(), Slot{}); }
+void clear_slots(Prior& prior) {
+  prior.slots.assign(prior.slots.size(), Slot{});
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Trainer: makes a prior from messages. Counters are learned from all of them; weights and calibration from messages
-// that the counters did not see (folds), since at run time no message was seen either.
+// Trainer: makes a prior from messages. Counters are learned from all of them; weights and calibration from
+// messages that the counters did not see (folds), since at run time no message was seen either.
 #pragma once
 
 #include <string>

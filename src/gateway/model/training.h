@@ -14,9 +14,9 @@ struct TrainingState {
   void publish();  // rounds the weights into the prior
 
   Prior& prior;
-  bool learn_slots = false;  // the prior's own counters
-  bool learn_mixing = false;  // weights and maps
-  int rate = 12;             // of the weights; larger learns faster
+  bool learn_slots = false;                                   // the prior's own counters
+  bool learn_mixing = false;                                  // weights and maps
+  int rate = 12;                                              // of the weights; larger learns faster
   std::array<std::vector<std::int32_t>, kSelectors> weights;  // 1 << 20 is 1.0
 };
 

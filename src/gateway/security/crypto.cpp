@@ -62,16 +62,15 @@ Cipher start_ccm(ByteView key, ByteView nonce, ByteView aad, std::size_t size, s
   // OpenSSL's interface takes the expected tag without const and does not write to it.
   void* const expected = const_cast<std::uint8_t*>(tag);
   const EVP_CIPHER* algorithm = key.size() == 16 ? aes128 : aes256;
-  // EVP_Cipher in place of EVP_*Update, which ignores empty input and would leave an empty message
-  // unauthenticated.
+  int written = 0;
   const bool ready =
       cipher != nullptr && algorithm != nullptr &&
       EVP_CipherInit_ex(cipher.get(), algorithm, nullptr, nullptr, nullptr, sealing) == 1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_AEAD_SET_IVLEN, as_int(nonce.size()), nullptr) == 1 &&
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_AEAD_SET_TAG, as_int(tag_size), expected) == 1 &&
       EVP_CipherInit_ex(cipher.get(), nullptr, nullptr, key.data(), nonce.data(), sealing) == 1 &&
-      EVP_Cipher(cipher.get(), nullptr, nullptr, static_cast<unsigned>(size)) >= 0 &&
-      (aad.empty() || EVP_Cipher(cipher.get(), nullptr, aad.data(), static_cast<unsigned>(aad.size())) >= 0);
+      EVP_CipherUpdate(cipher.get(), nullptr, &written, nullptr, as_int(size)) == 1 &&
+      (aad.empty() || EVP_CipherUpdate(cipher.get(), nullptr, &written, aad.data(), as_int(aad.size())) == 1);
   return ready ? std::move(cipher) : nullptr;
 }
 
@@ -100,8 +99,9 @@ Result<Bytes> seal_ccm(ByteView key, ByteView nonce, ByteView aad, ByteView plai
   const Cipher cipher = start_ccm(key, nonce, aad, plaintext.size(), tag_size, nullptr);
   if (!cipher) return library_failed();
   Bytes out(plaintext.size() + tag_size);
-  if (EVP_Cipher(cipher.get(), out.data(), data_or_dummy(plaintext),
-                 static_cast<unsigned>(plaintext.size())) < 0 ||
+  int written = 0;
+  if (EVP_CipherUpdate(cipher.get(), out.data(), &written, data_or_dummy(plaintext),
+                       as_int(plaintext.size())) != 1 ||
       EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_AEAD_GET_TAG, as_int(tag_size),
                           out.data() + plaintext.size()) != 1)
     return library_failed();
@@ -116,8 +116,9 @@ Result<Bytes> open_ccm(ByteView key, ByteView nonce, ByteView aad, ByteView seal
       start_ccm(key, nonce, aad, ciphertext.size(), tag_size, sealed.data() + ciphertext.size());
   if (!cipher) return library_failed();
   Bytes out(ciphertext.size() + 1);  // never empty, so that data() is not null
-  if (EVP_Cipher(cipher.get(), out.data(), data_or_dummy(ciphertext),
-                 static_cast<unsigned>(ciphertext.size())) < 0)
+  int written = 0;
+  if (EVP_CipherUpdate(cipher.get(), out.data(), &written, data_or_dummy(ciphertext),
+                       as_int(ciphertext.size())) != 1)
     return not_authentic();
   out.resize(ciphertext.size());
   return out;

@@ -36,16 +36,33 @@ def inline_lists(text_value, indent, level=0):
     """Indented JSON in which short lists of plain values stay on one line, as people write them by hand."""
     pad, inner = " " * (indent * level), " " * (indent * (level + 1))
     if isinstance(text_value, dict) and text_value:
-        rows = [inner + json.dumps(k, ensure_ascii=False) + ": " + inline_lists(v, indent, level + 1)
-                for k, v in text_value.items()]
+        rows = [
+            inner + json.dumps(k, ensure_ascii=False) + ": " + inline_lists(v, indent, level + 1)
+            for k, v in text_value.items()
+        ]
         return "{\n" + ",\n".join(rows) + "\n" + pad + "}"
     if isinstance(text_value, list) and any(isinstance(v, (dict, list)) for v in text_value):
-        return "[\n" + ",\n".join(inner + inline_lists(v, indent, level + 1) for v in text_value) + "\n" + pad + "]"
+        return (
+            "[\n"
+            + ",\n".join(inner + inline_lists(v, indent, level + 1) for v in text_value)
+            + "\n"
+            + pad
+            + "]"
+        )
     return json.dumps(text_value, ensure_ascii=False)
 
 
-STYLES = (["compact"] * 40 + ["pretty4"] * 12 + ["pretty2"] * 16 + ["hand4"] * 8 + ["hand2"] * 6 + ["spaced"] * 12 +
-          ["tabs"] * 3 + ["quoted"] * 5 + ["ascii"] * 2)
+STYLES = (
+    ["compact"] * 40
+    + ["pretty4"] * 12
+    + ["pretty2"] * 16
+    + ["hand4"] * 8
+    + ["hand2"] * 6
+    + ["spaced"] * 12
+    + ["tabs"] * 3
+    + ["quoted"] * 5
+    + ["ascii"] * 2
+)
 
 
 def write(value, style, rng):
@@ -56,7 +73,9 @@ def write(value, style, rng):
     if style == "ascii":
         return json.dumps(value)
     if style.startswith("pretty"):
-        return json.dumps(value, indent=int(style[-1]), ensure_ascii=False) + ("\n" if rng.random() < 0.2 else "")
+        return json.dumps(value, indent=int(style[-1]), ensure_ascii=False) + (
+            "\n" if rng.random() < 0.2 else ""
+        )
     if style == "tabs":
         return json.dumps(value, indent="\t", ensure_ascii=False)
     if style.startswith("hand"):
@@ -64,9 +83,18 @@ def write(value, style, rng):
     # 'quoted': cut out of a source file, where every line carries the surrounding indentation.
     margin = " " * rng.choice([4, 8, 8, 12, 12, 16])
     lines = json.dumps(value, indent=rng.choice([4, 4, 2]), ensure_ascii=False).split("\n")
-    return rng.choice(["", "\n" + margin]) + ("\n" + margin).join(lines) + rng.choice(["", "\n" + margin[4:], "\n"])
+    return (
+        rng.choice(["", "\n" + margin])
+        + ("\n" + margin).join(lines)
+        + rng.choice(["", "\n" + margin[4:], "\n"])
+    )
 
 
 def write_any(value, rng):
     order = rng.choice(["kept"] * 5 + ["sorted"] * 4 + ["mixed"])
     return write(reorder(value, order, rng), rng.choice(STYLES), rng)
+
+
+def write_short(value, rng):
+    order = rng.choice(["kept", "kept", "sorted"])
+    return write(reorder(value, order, rng), rng.choice(["compact", "compact", "spaced"]), rng)

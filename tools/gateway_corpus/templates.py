@@ -2,7 +2,7 @@
 
     `user`  a fresh value      `user1`  the same value wherever this instance says `user1`
     `a|b|c` one of these       `int:3-9` a number; other kinds are the methods of world.World
-    `ev:TYPE` an event of that type, `content:TYPE` its content; `events:N`, `state:N`, `stripped:N` lists of events;
+    `ev:TYPE` an event of that type, `content:TYPE` its content; `events:N`, `state:N`, `stripped:N`;
     `pdu:TYPE`, `pdus:N`, `statepdus:N` federation events; `edu:TYPE`; "key?" a member that is often left out
 """
 import json
@@ -12,12 +12,26 @@ import style
 from world import World
 
 PLACEHOLDER = re.compile(r"`([^`]*)`")
-KIND = re.compile(r"([a-z_]+?)(\d?)(?::(.*))?$", re.DOTALL)
+KIND = re.compile(r"(b64p?|[a-z_]+?)(\d?)(?::(.*))?$", re.DOTALL)
+# In a choice these words stand for a value of their kind, all others for themselves.
+CHOSEN_KINDS = {
+    "text": "text",
+    "b64": "b64:20",
+    "uuid": "uuid",
+    "txn": "txn",
+    "synctoken": "synctoken",
+    "key": "key",
+    "localpart": "localpart",
+    "device": "device",
+    "version": "version",
+    "email": "email",
+    "shau": "shau",
+}
 ROUTE = re.compile(r"(GET|PUT|POST|DELETE|PATCH) (\S+)$")
 
 
 class Texts:
-    """Lines of plain language; half of the time a new mixture of their halves, so that texts are not all known."""
+    """Lines of plain language, some of them new mixtures, so that texts are not all known."""
 
     def __init__(self, lines):
         self.lines = lines
@@ -28,11 +42,11 @@ class Texts:
             return first
         second = rng.choice(self.lines).split(" ")
         words = first.split(" ")
-        return " ".join(words[:rng.randrange(1, len(words) + 1)] + second[rng.randrange(len(second)):])
+        return " ".join(words[: rng.randrange(1, len(words) + 1)] + second[rng.randrange(len(second)) :])
 
 
 def read_events(path):
-    """Sections 'TYPE kind' followed by one content per line, or over several lines that start with a blank."""
+    """Sections 'TYPE kind' with one content per line; a line that starts with a blank continues the last."""
     sections, current = {}, None
     for line in path.read_text().split("\n"):
         if not line.strip() or line.startswith("#"):
@@ -49,7 +63,7 @@ def read_events(path):
 
 
 def read_routes(path):
-    """Blocks 'METHOD path', then '> body' of requests and '< status body' of answers; other lines continue."""
+    """Blocks 'METHOD path', then '> body' of requests, '< status body' of answers; other lines continue."""
     routes, target = [], None
     for line in path.read_text().split("\n"):
         if not line.strip() or line.startswith("#"):
@@ -91,8 +105,14 @@ class Instance:
 
     def value(self, text):
         if "|" in text:
-            return self.fill(self.rng.choice(text.split("|")))
-        kind, number, argument = KIND.match(text).groups()
+            chosen = self.rng.choice(text.split("|"))
+            if chosen not in CHOSEN_KINDS:
+                return chosen
+            text = CHOSEN_KINDS[chosen]
+        match = KIND.match(text)
+        if not match:
+            raise SystemExit("not a placeholder: `%s`" % text)
+        kind, number, argument = match.groups()
         if number and kind + number in self.bound:
             return self.bound[kind + number]
         if hasattr(self, "make_" + kind):
@@ -126,7 +146,7 @@ class Instance:
         """The event as clients see it; half of the time with room_id."""
         section, world, rng = self.section(name), self.world, self.rng
         kind = section["kind"]
-        event = {"content": self.content(section), "type": section["type"]}
+        event = {"content": self.content(section), "type": self.fill(section["type"])}
         if kind in ("account", "ephemeral"):
             return event
         event["sender"] = world.user(None)
@@ -137,13 +157,23 @@ class Instance:
         if rng.random() < 0.5:
             event["room_id"] = world.rooms[0]
         if kind.startswith("state"):
-            event["state_key"] = event["sender"] if section["type"] == "m.room.member" and rng.random() < 0.7 \
+            event["state_key"] = (
+                event["sender"]
+                if section["type"] == "m.room.member" and rng.random() < 0.7
                 else self.state_key(kind)
+            )
         unsigned = self.unsigned(kind)
         if unsigned is not None:
             event["unsigned"] = unsigned
-        order = rng.choice([["type", "sender", "content"], ["content", "event_id", "origin_server_ts"],
-                            ["event_id", "type", "room_id", "sender"], sorted(event), ["content", "type"]])
+        order = rng.choice(
+            [
+                ["type", "sender", "content"],
+                ["content", "event_id", "origin_server_ts"],
+                ["event_id", "type", "room_id", "sender"],
+                sorted(event),
+                ["content", "type"],
+            ]
+        )
         return {**{k: event[k] for k in order if k in event}, **event}
 
     def unsigned(self, kind):
@@ -170,7 +200,12 @@ class Instance:
         return [make(self.rng.choice(names)) for _ in range(int(argument or self.rng.randrange(1, 4)))]
 
     def make_events(self, argument):
-        names = self.of_kind("message") + ["m.room.message"] * 30 + ["m.room.encrypted"] * 6 + ["m.room.member"] * 5
+        names = (
+            self.of_kind("message")
+            + ["m.room.message"] * 30
+            + ["m.room.encrypted"] * 6
+            + ["m.room.member"] * 5
+        )
         return self.many(argument, names, self.make_ev)
 
     def make_state(self, argument):
@@ -195,7 +230,7 @@ class Instance:
         return self.many(argument, self.of_kind("presence"), self.make_ev)
 
     def make_pdu(self, name):
-        """The event as servers exchange it: room versions 1 and 2 with event_id and pairs, later ones with hashes."""
+        """The event as servers exchange it: with event_id and pairs in old room versions."""
         section, world, rng = self.section(name), self.world, self.rng
         old = world.event_style == "old"
         sender = world.user(None)
@@ -205,8 +240,12 @@ class Instance:
             identifier = world.event(None)
             return [identifier, {"sha256": world.sha(None)}] if old else identifier
 
-        pdu = {"auth_events": [reference() for _ in range(rng.randrange(0, 4))], "content": self.content(section),
-               "depth": rng.randrange(1, 5000), "hashes": {"sha256": world.sha(None)}}
+        pdu = {
+            "auth_events": [reference() for _ in range(rng.randrange(0, 4))],
+            "content": self.content(section),
+            "depth": rng.randrange(1, 5000),
+            "hashes": {"sha256": world.sha(None)},
+        }
         if old:
             pdu["event_id"] = world.event(None)
         if rng.random() < 0.5:
@@ -218,25 +257,34 @@ class Instance:
         pdu["room_id"], pdu["sender"] = world.rooms[0], sender
         pdu["signatures"] = {host: {"ed25519:" + world.keyid(None): world.sig(None)}}
         if section["kind"].startswith("state"):
-            pdu["state_key"] = sender if section["type"] == "m.room.member" else self.state_key(section["kind"])
+            pdu["state_key"] = (
+                sender if section["type"] == "m.room.member" else self.state_key(section["kind"])
+            )
         pdu["type"] = section["type"]
         if rng.random() < 0.6:
             pdu["unsigned"] = {"age": world.age(None)} if rng.random() < 0.7 else {"age_ts": world.ts(None)}
         return pdu
 
     def make_pdus(self, argument):
-        names = self.of_kind("message") + ["m.room.message"] * 20 + ["m.room.member"] * 8 + ["m.room.encrypted"] * 4
+        names = (
+            self.of_kind("message")
+            + ["m.room.message"] * 20
+            + ["m.room.member"] * 8
+            + ["m.room.encrypted"] * 4
+        )
         return self.many(argument, names, self.make_pdu)
 
     def make_statepdus(self, argument):
         return self.many(argument, self.of_kind("state") + ["m.room.member"] * 8, self.make_pdu)
 
     def make_edu(self, name):
-        section = self.section(name)
+        section = self.section(
+            name if name in self.events and self.events[name]["kind"] == "edu" else name + "/edu"
+        )
         return {"content": self.content(section), "edu_type": section["type"]}
 
     def make_edus(self, argument):
-        return self.many(argument, self.of_kind("edu"), lambda n: self.make_edu(n))
+        return self.many(argument, self.of_kind("edu"), self.make_edu)
 
     def make_pushrules(self, _):
         return self.content(self.section("m.push_rules"))["global"]

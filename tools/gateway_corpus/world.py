@@ -3,6 +3,7 @@
 Everything is drawn from the seed's random generator; the same seed gives the same values.
 """
 import base64
+import pathlib
 import string
 
 LETTERS = string.ascii_letters
@@ -10,50 +11,28 @@ ALNUM = LETTERS + string.digits
 URLSAFE = ALNUM + "-_"
 STANDARD = ALNUM + "+/"
 
-FAMILIAR_HOSTS = ["example.org", "example.com", "matrix.org", "localhost", "example.com", "localhost", "matrix.org",
-                  "example.net", "domain.com", "domain", "hs1", "test.local", "localhost:8448", "server.name",
-                  "test", "server1", "remote", "other.server", "elsewhere.example.org", "example.com:8448",
-                  "matrix.example.com", "my.server", "a.example", "b.example", "homeserver", "morningstar",
-                  "foo.bar", "bar", "foo", "remote.example.org", "originserver", "this.server", "1.2.3.4:1234"]
-FAMILIAR_USERS = ["alice", "bob", "carol", "charlie", "dave", "eve", "user", "test", "alice", "bob", "erin", "frank",
-                  "user1", "user2", "someone", "me", "admin", "carl", "example", "u", "a", "b", "sender", "joe",
-                  "creator", "invited", "target", "john", "jane", "bot", "cheeky_monkey", "neo", "zara", "ella",
-                  "ignored", "friend", "support", "mallory", "irc_bob", "_bridge_nick", "exampleuser", "patrick"]
-FIRST_NAMES = ["Alice", "Bob", "Carol", "Charlie", "Dave", "Eve", "Erin", "Frank", "Grace", "Heidi", "Ivan", "Judy",
-               "Mallory", "Niaj", "Olivia", "Peggy", "Rupert", "Sybil", "Trent", "Victor", "Walter", "Marta", "Jonas",
-               "Lena", "Pierre", "Camille", "João", "Inês", "Zoë", "Søren", "Ana", "Luis", "Mehmet", "Yuki", "Priya"]
-LAST_NAMES = ["Smith", "Jones", "Margatroid", "Keller", "Dupont", "García", "Novak", "Okafor", "Tanaka", "Silva",
-              "Bauer", "Lindqvist", "Moreau", "Costa", "Brown", "Wagner", "Rossi", "Nguyen", "Patel", "Doe"]
-ROOM_NAMES = ["General", "The room name", "Random", "Matrix HQ", "Our house", "Field team north", "Operations",
-              "Family", "Weather watch", "Announcements", "Support", "Dev talk", "Room", "My Super Room", "Lab 3",
-              "Harbour", "Logistics", "Travel plans", "Book club", "Off topic", "Project Alpha", "Test room",
-              "Night shift", "Radio check", "Standup", "The Grand Duke Pub", "Public room", "A room", "Example room",
-              "My first space", "Neighbourhood", "Kitchen rota", "Team leads", "Sunday hike", "Équipe", "Familie"]
-TOPICS = ["A great place to meet", "All about happy hour", "Where the team talks", "Tonight's shift and who is on",
-          "Nothing important here", "A room for testing", "Questions and answers about the network",
-          "Read the pinned message before you ask", "Hello world", "This week: pumps, roof, generator", "Be kind.",
-          "Discuss everything about the project here", "Announcements only, please use the other room to talk",
-          "Room topic", "For people who like cheese", "News and links", "Plans for the weekend", "A topic"]
-WORDS_FOR_HOSTS = ["harbour", "relay", "north", "field", "chat", "talk", "green", "river", "atlas", "lab", "school"]
-FILES = ["image.png", "photo.jpg", "IMG_20230412_103355.jpg", "filename.jpg", "report.pdf", "notes.txt", "map.svg",
-         "something-important.doc", "video.mp4", "voice.ogg", "audio.mp3", "screenshot.png", "list.xlsx", "a.gif",
-         "cat.jpg", "dog.png", "trip.mov", "export.zip", "budget-2024.ods", "IMG_0012.HEIC", "test.txt", "plan.md"]
-MIMES = ["image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "text/plain", "video/mp4",
-         "audio/ogg", "audio/mpeg", "application/octet-stream", "application/msword", "image/svg+xml", "text/html"]
-EMOJI = ["👍", "❤️", "😂", "🎉", "😄", "👀", "🚀", "🙏", "👎", "😢", "🔥", "✅", "😀", "🤔", "👍️", "💯", "😅", "☀️"]
-DEVICE_NAMES = ["Element Android", "Element iOS", "Element Desktop: Linux", "My phone", "Alice's mobile phone", "laptop",
-                "app.element.io: Chrome on Windows", "app.element.io: Firefox on Linux", "Web client", "Phone",
-                "Bob's laptop", "mobile", "nheko", "FluffyChat", "Fractal on Linux", "android", "Jungle Phone", "My device",
-                "iPhone 13", "Riot.im on Android", "My tablet", "dave-mobile", "osx_client", "Pixel 6", "test device"]
-APPS = ["Element Android", "io.element.web", "org.example.app", "com.example.app.ios", "im.vector.app.android",
-        "com.example.client", "org.matrix.matrixConsole", "im.riot.app", "face.example.push"]
+
+def read_values():
+    """Section name to list of values."""
+    path = pathlib.Path(__file__).resolve().parents[2] / "data" / "gateway" / "values.lines"
+    sections, current = {}, None
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line.startswith("[") and line.endswith("]"):
+            current = sections.setdefault(line[1:-1], [])
+        elif line and not line.startswith("#"):
+            current.append(line)
+    return sections
+
+
+VALUES = read_values()
 
 
 def pick_host(rng):
     if rng.random() < 0.8:
-        return rng.choice(FAMILIAR_HOSTS)
-    return rng.choice(["%s.org", "%s.example.org", "chat.%s.net", "%s.im", "matrix.%s.de", "%s.io"]) % rng.choice(
-        WORDS_FOR_HOSTS)
+        return rng.choice(VALUES["hosts"])
+    return rng.choice(
+        ["%s.org", "%s.example.org", "chat.%s.net", "%s.im", "matrix.%s.de", "%s.io"]
+    ) % rng.choice(VALUES["host words"])
 
 
 class World:
@@ -63,15 +42,21 @@ class World:
         self.rng, self.texts = rng, texts
         self.server = pick_host(rng)
         self.servers = [self.server, self.server, self.server, pick_host(rng)]
-        names = rng.sample(FAMILIAR_USERS, 5)
+        names = rng.sample(VALUES["users"], 5)
         self.users = ["@%s:%s" % (n, rng.choice(self.servers)) for n in names]
         self.self_user = "@%s:%s" % (names[0], self.server)
         self.users[0] = self.self_user
         self.event_style = rng.choice(["hash", "hash", "hash", "hash", "old", "old", "short"])
         self.room_style = rng.choice(["random", "random", "random", "short", "hash"])
         self.rooms = [self.new_room() for _ in range(2)]
-        self.clock = rng.choice([rng.randrange(1400000000000, 1700000000000), rng.randrange(1500000000000,
-                                 1760000000000), 1432735824653 + rng.randrange(1000), 1700000000000])
+        self.clock = rng.choice(
+            [
+                rng.randrange(1400000000000, 1700000000000),
+                rng.randrange(1500000000000, 1760000000000),
+                1432735824653 + rng.randrange(1000),
+                1700000000000,
+            ]
+        )
         self.devices = [self.new_device() for _ in range(3)]
 
     def chars(self, alphabet, count):
@@ -81,15 +66,43 @@ class World:
         if self.room_style == "hash":
             return "!" + self.chars(URLSAFE, 43)
         if self.room_style == "short":
-            return "!%s:%s" % (self.rng.choice(["room", "test", "roomid", "foo", "a", "someroom", "abc123", "example",
-                                                "n8f893n9", "room_id", "other", "space", "dm", "r0", "r1"]),
-                               self.rng.choice(self.servers))
+            return "!%s:%s" % (
+                self.rng.choice(
+                    [
+                        "room",
+                        "test",
+                        "roomid",
+                        "foo",
+                        "a",
+                        "someroom",
+                        "abc123",
+                        "example",
+                        "room_id",
+                        "other",
+                        "space",
+                        "dm",
+                        "r0",
+                        "r1",
+                    ]
+                ),
+                self.rng.choice(self.servers),
+            )
         return "!%s:%s" % (self.chars(LETTERS, 18), self.rng.choice(self.servers))
 
     def new_device(self):
         r = self.rng
-        return r.choice([self.chars(string.ascii_uppercase, 10), self.chars(string.ascii_uppercase, 10),
-                         "DEVICEID", "JLAFKJWSCS", "GHTYAJCE", "ABCDEFG", "XYZABCDE", "device1"])
+        return r.choice(
+            [
+                self.chars(string.ascii_uppercase, 10),
+                self.chars(string.ascii_uppercase, 10),
+                "DEVICEID",
+                "JLAFKJWSCS",
+                "LAPTOP",
+                "ABCDEFG",
+                "XYZABCDE",
+                "device1",
+            ]
+        )
 
     # Names: one method per placeholder. `argument` is what follows the colon.
     def user(self, _):
@@ -111,8 +124,26 @@ class World:
         return self.rng.choice(self.rooms) if self.rng.random() < 0.8 else self.new_room()
 
     def alias(self, _):
-        word = self.rng.choice(["general", "room", "test", "somewhere", "party", "alias", "monkeys", "the_room",
-                                "random", "space", "canonical", "example", "lobby", "help", "altalias", "dev"])
+        word = self.rng.choice(
+            [
+                "general",
+                "room",
+                "test",
+                "somewhere",
+                "party",
+                "alias",
+                "harbour",
+                "the_room",
+                "random",
+                "space",
+                "canonical",
+                "example",
+                "lobby",
+                "help",
+                "altalias",
+                "dev",
+            ]
+        )
         return "#%s:%s" % (word, self.rng.choice(self.servers))
 
     def event(self, _):
@@ -120,10 +151,31 @@ class World:
         if self.event_style == "hash":
             return "$" + self.chars(URLSAFE, 43)
         if self.event_style == "old":
-            return "$%d%s:%s" % (r.randrange(10**11, 10**15), self.chars(LETTERS, 5), r.choice(self.servers))
-        return "$%s" % r.choice(["event", "event_id", "event1", "event2", "some_event", "ev", "old_event", "1", "2",
-                                 "redaction", "root", "thread", "edit", "reply", "target_event", "h29iv0s8"]) + (
-            ":" + self.server if r.random() < 0.5 else "")
+            return "$%d%s:%s" % (
+                r.randrange(10**11, 10**15),
+                self.chars(LETTERS, 5),
+                r.choice(self.servers),
+            )
+        return "$%s" % r.choice(
+            [
+                "event",
+                "event_id",
+                "event1",
+                "event2",
+                "some_event",
+                "ev",
+                "old_event",
+                "1",
+                "2",
+                "redaction",
+                "root",
+                "thread",
+                "edit",
+                "reply",
+                "target_event",
+                "reaction1",
+            ]
+        ) + (":" + self.server if r.random() < 0.5 else "")
 
     def ts(self, _):
         self.clock += self.rng.randrange(1, 100000)
@@ -133,8 +185,15 @@ class World:
         return self.ts(_) // 1000
 
     def age(self, _):
-        return self.rng.choice([self.rng.randrange(5, 999), self.rng.randrange(1000, 10**6), 1234, 85,
-                                self.rng.randrange(10**6, 10**9)])
+        return self.rng.choice(
+            [
+                self.rng.randrange(5, 999),
+                self.rng.randrange(1000, 10**6),
+                1234,
+                85,
+                self.rng.randrange(10**6, 10**9),
+            ]
+        )
 
     def int(self, argument):
         low, high = argument.split("-")
@@ -144,15 +203,26 @@ class World:
         return self.rng.choice(self.devices)
 
     def devicename(self, _):
-        return self.rng.choice(DEVICE_NAMES)
+        return self.rng.choice(VALUES["device names"])
 
     def app(self, _):
-        return self.rng.choice(APPS)
+        return self.rng.choice(VALUES["applications"])
 
     def mxc(self, _):
-        return "mxc://%s/%s" % (self.rng.choice(self.servers), self.rng.choice(
-            [self.chars(LETTERS, 24), self.chars(LETTERS, 24), self.chars(ALNUM, 32), "abcdef", "FHyPlCeYUSFFxlgbQYZmoEoe",
-             "SEsfnsuifSDFSSEF", "abc123", "media_id", "JxkYjLkNmPQrStUv"]))
+        return "mxc://%s/%s" % (
+            self.rng.choice(self.servers),
+            self.rng.choice(
+                [
+                    self.chars(LETTERS, 24),
+                    self.chars(LETTERS, 24),
+                    self.chars(ALNUM, 32),
+                    "abcdef",
+                    "abc123",
+                    "media_id",
+                    "media1",
+                ]
+            ),
+        )
 
     def sha(self, _):
         return self.chars(STANDARD, 42) + self.rng.choice("AEIMQUYcgkosw048")
@@ -175,18 +245,30 @@ class World:
 
     def megolm(self, argument):
         size = int(argument) if argument else self.rng.randrange(90, 260)
-        return self.rng.choice(["AwgAEn", "AwgBEn", "AwgCEr", "AwgAEp", "AwgDEs"]) + self.chars(STANDARD, size)
+        return self.rng.choice(["AwgAE", "AwgBE", "AwgCE", "AwgDE", "AwgE"]) + self.chars(STANDARD, size)
 
     def olm(self, argument):
         size = int(argument) if argument else self.rng.randrange(160, 360)
-        return self.rng.choice(["AwogGJJzMhf", "Awogb7fZQ", "AwoghlPq", "AwogX"]) + self.chars(STANDARD, size)
+        return self.rng.choice(["Awog"]) + self.chars(STANDARD, size)
 
     def hex(self, argument):
         return self.chars("0123456789abcdef", int(argument))
 
     def keyid(self, _):
-        return self.rng.choice(["auto", "1", "a_" + self.chars(ALNUM, 4), "a_" + self.chars(LETTERS, 4), "abc123",
-                                "0", "p_" + self.chars(ALNUM, 4), "key1", "old0ldK3y", "keyid"])
+        return self.rng.choice(
+            [
+                "auto",
+                "1",
+                "a_" + self.chars(ALNUM, 4),
+                "a_" + self.chars(LETTERS, 4),
+                "abc123",
+                "0",
+                "p_" + self.chars(ALNUM, 4),
+                "key1",
+                "old_key",
+                "keyid",
+            ]
+        )
 
     def otk(self, _):
         return "AAAA" + self.rng.choice(["AQ", "Ag", "BQ", "Bw", "DA", "HQ", "Hg", "Hw"])
@@ -194,19 +276,51 @@ class World:
     def token(self, _):
         r = self.rng
         name = base64.b64encode(self.self_user[1:].split(":")[0].encode()).decode().rstrip("=")
-        return r.choice(["syt_%s_%s_%s" % (name, self.chars(LETTERS, 20), self.chars(ALNUM, 6)), "abc123",
-                         "syt_%s_%s_%s" % (name, self.chars(LETTERS, 20), self.chars(ALNUM, 6)), "access_token",
-                         self.chars(LETTERS, 32), "token", "secret_token", self.chars(ALNUM, 43)])
+        return r.choice(
+            [
+                "syt_%s_%s_%s" % (name, self.chars(LETTERS, 20), self.chars(ALNUM, 6)),
+                "abc123",
+                "syt_%s_%s_%s" % (name, self.chars(LETTERS, 20), self.chars(ALNUM, 6)),
+                "access_token",
+                self.chars(LETTERS, 32),
+                "token",
+                "secret_token",
+                self.chars(ALNUM, 43),
+            ]
+        )
 
     def secret(self, _):
-        return self.rng.choice(["secret", "password", "ilovebananas", "hunter2", "wordpass", "monkey", "SuperSecret",
-                                self.chars(ALNUM, 12), self.chars(ALNUM, 16), "d0ntT3llAny1!", "passw0rd"])
+        return self.rng.choice(
+            [
+                "secret",
+                "password",
+                "bluedoor7",
+                "hunter2",
+                "letmein",
+                "swordfish",
+                "SuperSecret",
+                self.chars(ALNUM, 12),
+                self.chars(ALNUM, 16),
+                "Corr3ct!Horse",
+                "passw0rd",
+            ]
+        )
 
     def txn(self, _):
         r = self.rng
-        return r.choice(["m%d.%d" % (self.clock, r.randrange(200)), self.chars(LETTERS, 12), str(r.randrange(99)),
-                         "m%d" % self.clock, "txn%d" % r.randrange(99), "%d.%d" % (self.clock, r.randrange(9)),
-                         self.uuid(None), "some_transaction_id", "mautrix-go_%d_%d" % (self.clock, r.randrange(99))])
+        return r.choice(
+            [
+                "m%d.%d" % (self.clock, r.randrange(200)),
+                self.chars(LETTERS, 12),
+                str(r.randrange(99)),
+                "m%d" % self.clock,
+                "txn%d" % r.randrange(99),
+                "%d.%d" % (self.clock, r.randrange(9)),
+                self.uuid(None),
+                "some_transaction_id",
+                "mautrix-go_%d_%d" % (self.clock, r.randrange(99)),
+            ]
+        )
 
     def uuid(self, _):
         h = self.chars("0123456789abcdef", 32)
@@ -214,34 +328,53 @@ class World:
 
     def synctoken(self, _):
         r = self.rng
-        big = "_".join(str(r.randrange(1, 10**r.randrange(2, 8))) for _ in range(r.randrange(6, 10)))
-        return r.choice(["s%d_%s" % (r.randrange(100, 10**7), big), "s%d_%s" % (r.randrange(100, 10**7), big),
-                         "s72595_4483_1934", "s%d" % r.randrange(10**3, 10**6), "t%d-%d_%s" % (
-                             r.randrange(10, 4000), r.randrange(1000, 10**6), big), str(r.randrange(10**4, 10**7)),
-                         "t392-516_47314_0_7_1_1_1_11444_1", "p17_12", "next_batch", "abc123"])
+        big = "_".join(str(r.randrange(1, 10 ** r.randrange(2, 8))) for _ in range(r.randrange(6, 10)))
+        return r.choice(
+            [
+                "s%d_%s" % (r.randrange(100, 10**7), big),
+                "s%d_%s" % (r.randrange(100, 10**7), big),
+                "s%d_%d_%d" % (r.randrange(99999), r.randrange(9999), r.randrange(9999)),
+                "s%d" % r.randrange(10**3, 10**6),
+                "t%d-%d_%s" % (r.randrange(10, 4000), r.randrange(1000, 10**6), big),
+                str(r.randrange(10**4, 10**7)),
+                "t12-34_5_0_1",
+                "p17_12",
+                "next_batch",
+                "abc123",
+            ]
+        )
 
     def name(self, _):
         r = self.rng
-        return r.choice([r.choice(FIRST_NAMES), r.choice(FIRST_NAMES) + " " + r.choice(LAST_NAMES),
-                         self.user(_)[1:].split(":")[0], self.user(_)[1:].split(":")[0].title()])
+        return r.choice(
+            [
+                r.choice(VALUES["first names"]),
+                r.choice(VALUES["first names"]) + " " + r.choice(VALUES["last names"]),
+                self.user(_)[1:].split(":")[0],
+                self.user(_)[1:].split(":")[0].title(),
+            ]
+        )
 
     def roomname(self, _):
-        return self.rng.choice(ROOM_NAMES)
+        return self.rng.choice(VALUES["room names"])
 
     def topic(self, _):
-        return self.rng.choice(TOPICS)
+        return self.rng.choice(VALUES["topics"])
 
     def file(self, _):
-        return self.rng.choice(FILES)
+        return self.rng.choice(VALUES["files"])
 
     def mime(self, _):
-        return self.rng.choice(MIMES)
+        return self.rng.choice(VALUES["media types"])
 
     def emoji(self, _):
-        return self.rng.choice(EMOJI)
+        return self.rng.choice(VALUES["emoji"])
 
     def email(self, _):
-        return "%s@%s" % (self.localpart(_), self.rng.choice(["example.com", "example.org", "domain.com", "mail.test"]))
+        return "%s@%s" % (
+            self.localpart(_),
+            self.rng.choice(["example.com", "example.org", "domain.com", "mail.test"]),
+        )
 
     def phone(self, _):
         return self.rng.choice(["4477005", "1555", "4930", "3361"]) + self.chars(string.digits, 6)
@@ -251,20 +384,38 @@ class World:
 
     def ip(self, _):
         r = self.rng
-        return r.choice(["127.0.0.1", "1.2.3.4", "192.168.%d.%d" % (r.randrange(3), r.randrange(256)),
-                         "%d.%d.%d.%d" % tuple(r.randrange(1, 255) for _ in range(4)), "10.0.0.%d" % r.randrange(99)])
+        return r.choice(
+            [
+                "127.0.0.1",
+                "1.2.3.4",
+                "192.168.%d.%d" % (r.randrange(3), r.randrange(256)),
+                "%d.%d.%d.%d" % tuple(r.randrange(1, 255) for _ in range(4)),
+                "10.0.0.%d" % r.randrange(99),
+            ]
+        )
 
     def version(self, _):
         r = self.rng
         return "%d.%d.%d" % (r.randrange(3), r.randrange(130), r.randrange(10))
 
     def roomversion(self, _):
-        return self.rng.choice(["1", "2", "3", "4", "5", "6", "6", "7", "8", "9", "9", "10", "10", "10", "11", "11"])
+        return self.rng.choice(
+            ["1", "2", "3", "4", "5", "6", "6", "7", "8", "9", "9", "10", "10", "10", "11", "11"]
+        )
 
     def iso(self, _):
         r = self.rng
-        return "20%02d-%02d-%02dT%02d:%02d:%02dZ" % (r.randrange(17, 27), r.randrange(1, 13), r.randrange(1, 29),
-                                                     r.randrange(24), r.randrange(60), r.randrange(60))
+        return "20%02d-%02d-%02dT%02d:%02d:%02dZ" % (
+            r.randrange(17, 27),
+            r.randrange(1, 13),
+            r.randrange(1, 29),
+            r.randrange(24),
+            r.randrange(60),
+            r.randrange(60),
+        )
 
     def geo(self, _):
         return "%.4f,%.4f" % (self.rng.uniform(-60, 60), self.rng.uniform(-170, 170))
+
+    def lonlat(self, _):
+        return "%.5f,%.5f" % (self.rng.uniform(-170, 170), self.rng.uniform(-60, 60))

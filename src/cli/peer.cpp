@@ -97,7 +97,7 @@ void add_peer_commands(CLI::App& app, Context& context) {
                   "ravine connect box:22\n"
                   "ssh -o ProxyCommand='ravine connect %h:%p' me@box.fuse\n"
                   "tar c . | ravine connect store.fuse:9000");
-  connect->add_option("PEER:PORT", *target, "The peer and the port that it exposes")->required();
+  connect->add_option("TARGET", *target, "PEER:PORT, the peer and the port that it exposes")->required();
   connect->callback(
       [&context, target] { context.action = [&context, target] { return run_connect(context, *target); }; });
 }

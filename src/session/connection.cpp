@@ -256,6 +256,9 @@ Deadline Connection::next_deadline() const {
 std::optional<Event> Connection::poll_event() {
   return impl_->streams.poll_event();
 }
+void Connection::forget_stream(StreamId stream) {
+  impl_->streams.forget(stream);
+}
 bool Connection::has_events() const {
   return !impl_->streams.events().empty();
 }

@@ -122,7 +122,10 @@ class Connection {
   // One CONNECTION_CLOSE packet for the error at hand, or an application close. Empty when none can be made.
   std::optional<OutgoingPacket> write_close(Instant now, MutableBytes space);
   Deadline next_deadline() const;
-  std::optional<Event> poll_event();  // session field is left empty: Session fills it
+  // The session field is left empty: Session fills it. The stream of a stream_closed can be read, and has its
+  // context, until forget_stream().
+  std::optional<Event> poll_event();
+  void forget_stream(StreamId stream);
   bool has_events() const;
   // Connection IDs to route: issued and retired since the last call.
   struct CidChange {
@@ -178,6 +181,9 @@ class Connection {
     bool validated;
   };
   std::optional<PathVerdict> poll_path_verdict();
+  // Acceptor: the caller knows by its own means that the peer receives on the current path, so the limit of
+  // three times what came (RFC 9000 §8.1) is off before QUIC's validation ends.
+  void lift_amplification_limit(Instant now);
   SyntheticPath current_path() const;
   Duration probe_timeout() const;  // PTO of RFC 9002 §6.2.1
   Duration smoothed_rtt() const;

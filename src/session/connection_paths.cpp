@@ -1,9 +1,16 @@
 // Paths, keys and tokens of a living connection. The rules of moving are in docs/protocol.md.
 #include <algorithm>
+#include <array>
 
 #include "session/connection_impl.h"
 
 namespace ravine::session {
+namespace {
+
+// To ngtcp2 a datagram whose fixed bit is 0 (RFC 9000 §17.3.1), which it drops before decrypting.
+constexpr std::array<std::uint8_t, 65000> kNothing{};
+
+}  // namespace
 
 Connection::MigrateOutcome Connection::migrate(Instant now, SyntheticPath path, bool immediate) {
   Impl& impl = *impl_;
@@ -28,6 +35,20 @@ std::optional<Connection::PathVerdict> Connection::poll_path_verdict() {
   const PathVerdict verdict = impl_->verdicts.front();
   impl_->verdicts.erase(impl_->verdicts.begin());
   return verdict;
+}
+
+// ngtcp2 has no call for this, so the current path gets a large datagram that counts and means nothing. The
+// limit does more harm than slowing down: at it ngtcp2 stops its loss timer, and when then everything on the
+// way is lost while the window is full, nothing is ever sent again.
+void Connection::lift_amplification_limit(Instant now) {
+  Impl& impl = *impl_;
+  if (impl.closed || !impl.confirmed || impl.options.role != Role::acceptor) return;
+  const ngtcp2_tstamp at = impl.tick(now);
+  const ngtcp2_pkt_info info{0};
+  const ngtcp2_path* pair = impl.addresses.set(current_path(), Role::acceptor);
+  impl.addresses_path = current_path();
+  (void)impl.handle_read_status(
+      ngtcp2_conn_read_pkt(impl.connection.get(), pair, &info, kNothing.data(), kNothing.size(), at));
 }
 
 SyntheticPath Connection::current_path() const {

@@ -32,9 +32,9 @@ struct EndpointCore {
   // Marks a session as having packets to write or timers to arm again.
   void touch(Session::Impl& session);
   void push(const Event& event) {
-    // An end is always told: the session's slot waits for it.
-    if (events.size() < options.limits.events || event.kind == EventKind::session_closed)
-      events.push_back(event);
+    // An end is always told: the session's slot waits for it, or the stream's.
+    const bool end = event.kind == EventKind::session_closed || event.kind == EventKind::stream_closed;
+    if (end || events.size() < options.limits.events) events.push_back(event);
   }
   Label random_label();
 

@@ -305,15 +305,20 @@ std::optional<Event> Endpoint::poll_event() {
   if (self.events.empty()) return std::nullopt;
   Event event = self.events.front();
   self.events.pop_front();
-  if (event.stream >= 0 && event.kind != EventKind::stream_closed) {
+  Session::Impl* const session = self.held(event.session);
+  if (event.stream >= 0) {
     // The context of now: it may have been set, or taken away, since the event was queued.
-    const Session::Impl* const session = self.held(event.session);
-    const bool live = session != nullptr && session->connection != nullptr;
-    event.context = live ? session->connection->stream_context(event.stream) : nullptr;
+    Connection* const connection = session == nullptr ? nullptr : session->connection.get();
+    event.context = connection == nullptr ? nullptr : connection->stream_context(event.stream);
+    if (event.kind == EventKind::stream_closed && connection != nullptr)
+      connection->forget_stream(event.stream);
   }
   if (event.kind == EventKind::session_closed) {
     self.told_closed = event.session;
-    if (Session::Impl* session = self.held(event.session)) session->closed_told = true;
+    if (session != nullptr) {
+      session->closed_told = true;
+      session->connection.reset();
+    }
   }
   return event;
 }

@@ -12,6 +12,7 @@ constexpr unsigned kLostToSilent = 3;  // echoes lost in a row
 constexpr Duration kFirstOfferInterval = 250ms;
 constexpr Duration kFirstSilentInterval = 1s;
 constexpr Duration kMinAnswerWait = 100ms, kMaxAnswerWait = 3s;
+constexpr Duration kLateAnswer = 10s;  // then an answer says nothing any more
 constexpr Duration kMinCandidateWait = 60ms, kMaxCandidateWait = 500ms;
 constexpr Duration kCandidateLife = 3s;
 constexpr Duration kCandidateInterval = 20ms;
@@ -42,6 +43,11 @@ PathInfo Path::info() const {
   info.bytes_sent = bytes_sent;
   info.reason = reason;
   return info;
+}
+
+bool Path::awaits_answer() const {
+  return std::any_of(outstanding.begin(), outstanding.end(),
+                     [](const Outstanding& request) { return !request.late; });
 }
 
 Path& PathSet::add(const Path& path) {
@@ -195,7 +201,9 @@ PathSet::EchoEffect PathSet::handle_echo(Instant now, Path& path, const Echo& ec
 
 void PathSet::note_answer(Instant now, Path& path, const Path::Outstanding& request) {
   const Duration sample = now - request.sent_at;
-  path.smoothed_rtt = path.smoothed_rtt.count() == 0 ? sample : (path.smoothed_rtt * 7 + sample) / 8;
+  // A late answer is not averaged in: requests would go on to count as lost for as long as the average takes.
+  const bool first = path.smoothed_rtt.count() == 0 || request.late;
+  path.smoothed_rtt = first ? sample : (path.smoothed_rtt * 7 + sample) / 8;
   path.loss *= 0.875;
   path.last_answer = now;
   path.unanswered = 0;
@@ -241,11 +249,12 @@ void PathSet::order_move(Instant, Path& over, PathId to, MoveReason reason) {
 
 void PathSet::expire_outstanding(Instant now, Path& path) {
   const Duration wait = answer_wait(path);
-  while (!path.outstanding.empty() && now >= path.outstanding.front().sent_at + wait) {
-    const auto use = path.outstanding.front().use;
-    path.outstanding.erase(path.outstanding.begin());
-    if (use == Path::Outstanding::Use::size_test) ++size_tests_lost;
-    if (use != Path::Outstanding::Use::liveness) continue;
+  std::erase_if(path.outstanding, [&](const auto& request) { return now >= request.sent_at + kLateAnswer; });
+  for (Path::Outstanding& request : path.outstanding) {
+    if (request.late || now < request.sent_at + wait) continue;
+    request.late = true;
+    if (request.use == Path::Outstanding::Use::size_test) ++size_tests_lost;
+    if (request.use != Path::Outstanding::Use::liveness) continue;
     path.loss = path.loss * 0.875 + 0.125;
     ++path.unanswered;
     if (path.state == PathState::validated && path.unanswered >= kLostToSilent) {
@@ -300,9 +309,10 @@ Deadline PathSet::next_deadline() const {
   if (!started_) return deadline;
   for (const Path& path : paths_) {
     deadline.earlier(path.next_echo, "path echo");
-    if (!path.outstanding.empty()) {
-      deadline.earlier(path.outstanding.front().sent_at + answer_wait(path), "echo answer");
-    }
+    const auto waiting = std::find_if(path.outstanding.begin(), path.outstanding.end(),
+                                      [](const Path::Outstanding& request) { return !request.late; });
+    if (waiting != path.outstanding.end())
+      deadline.earlier(waiting->sent_at + answer_wait(path), "echo answer");
     for (const Path::Candidate& candidate : path.candidates) {
       const Duration wait = candidate.answered ? candidate_wait(path) : kCandidateLife;
       deadline.earlier(candidate.started + wait, "rebinding");

@@ -45,6 +45,7 @@ struct Path {
     Instant sent_at;
     std::uint32_t size = 0;
     enum class Use : std::uint8_t { liveness, size_test, candidate, old_address } use = Use::liveness;
+    bool late = false;  // counted as lost; an answer after all says that the round trip became longer
   };
   std::vector<Outstanding> outstanding;  // oldest first, ≤ kMaxOutstanding
 
@@ -61,6 +62,7 @@ struct Path {
   Instant next_candidate;  // earliest time for another one
 
   PathInfo info() const;
+  bool awaits_answer() const;  // an echo is out that may still be answered in time
 };
 
 class PathSet {

@@ -132,6 +132,35 @@ TEST_F(Paths, candidates_from_many_addresses_stay_bounded) {
   EXPECT_LE(paths.find(0)->outstanding.size(), PathSet::kMaxOutstanding);
 }
 
+TEST_F(Paths, a_round_trip_that_grows_tenfold_leaves_the_path_alive) {
+  add(2, PathKind::relayed);
+  advance(0s);
+  now = now + 20ms;
+  const auto first = orders();
+  ASSERT_EQ(answer(2, first[0], route(12)), PathSet::EchoEffect::validated);
+  for (int i = 0; i < 3; ++i) {
+    paths.ping(now, *paths.find(2));
+    advance(110ms);
+  }
+  EXPECT_EQ(paths.find(2)->state, PathState::silent);
+  const auto late = orders();
+  now = now + 90ms;
+  EXPECT_EQ(answer(2, late.back(), route(12)), PathSet::EchoEffect::validated);
+  EXPECT_EQ(paths.find(2)->smoothed_rtt, Duration(200ms));
+  paths.ping(now, *paths.find(2));
+  const auto next = orders();
+  advance(200ms);
+  EXPECT_EQ(paths.find(2)->unanswered, 0u);
+  EXPECT_EQ(answer(2, next.back(), route(12)), PathSet::EchoEffect::answered);
+}
+
+TEST_F(Paths, an_answer_after_ten_seconds_says_nothing) {
+  paths.ping(now, *paths.find(0));
+  const auto sent = orders();
+  for (int i = 0; i < 11; ++i) advance(1s);
+  EXPECT_EQ(answer(0, sent[0], route(1)), PathSet::EchoEffect::none);
+}
+
 TEST_F(Paths, answers_are_limited_and_never_larger_than_the_request) {
   std::size_t answered = 0;
   for (int i = 0; i < 1000; ++i) {
@@ -147,8 +176,8 @@ TEST_F(Paths, answers_are_limited_and_never_larger_than_the_request) {
 
 TEST_F(Paths, the_best_of_living_paths_is_direct_then_quick) {
   for (const auto& [id, kind] : {std::pair{PathId{2}, PathKind::circuit},
-                                {PathId{4}, PathKind::relayed},
-                                {PathId{6}, PathKind::relayed}}) {
+                                 {PathId{4}, PathKind::relayed},
+                                 {PathId{6}, PathKind::relayed}}) {
     add(id, kind);
     advance(0s);
     const auto sent = orders();

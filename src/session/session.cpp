@@ -62,11 +62,10 @@ Result<StreamId> Session::open_stream(StreamKind kind, void* context) {
 }
 
 void Session::set_stream_context(StreamId stream, void* context) {
-  if (impl_->may_use(stream)) impl_->connection->set_stream_context(stream, context);
-  // A stream that ended is told once more, by an event that carries its context.
-  if (context != nullptr) return;
-  for (Event& queued : impl_->core.events)
-    if (queued.session == impl_->id && queued.stream == stream) queued.context = context;
+  // Also once the session is over: the end of each of its streams is still to be told, with the context of
+  // then.
+  if (impl_->connection != nullptr && (stream != kControlStream || impl_->is_guest()))
+    impl_->connection->set_stream_context(stream, context);
 }
 
 std::size_t Session::write(StreamId stream, ByteView data) {
@@ -273,6 +272,7 @@ void Session::Impl::handle_timeout(Instant now) {
     check_handshake_path(now);
     check_liveness(now);
     check_silence(now);
+    check_stall(now);
   }
   settle(now);
 }
@@ -332,7 +332,6 @@ void Session::Impl::finish(Instant now, CloseReason reason, bool send_close) {
       core.push(told);
     }
   }
-  connection.reset();
   gone_at = now + drain;
   core.push(event(EventKind::session_closed));
   touch();

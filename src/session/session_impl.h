@@ -40,7 +40,7 @@ struct Session::Impl {
   NetworkId network;
   Role role;
   Phase phase = Phase::handshaking;
-  std::unique_ptr<Connection> connection;  // null once closing
+  std::unique_ptr<Connection> connection;  // null once session_closed was polled
   SessionInfo info;
   CloseReason close_reason;
   void* context = nullptr;
@@ -154,12 +154,16 @@ struct Session::Impl {
   Instant next_ask;  // acceptor: next Migrate request
   Instant next_self_move;
   Instant last_quic;
+  SyntheticPath lifted;  // acceptor: the newest path that needs no amplification limit
+  Instant next_stall_check = Instant::never();
   unsigned burst = 0;  // packets received since the last look at silence
   unsigned carry_turn = 0;
   void note_sent(Instant now);
   void note_received(Instant now, PathId arrival, bool quic);
   void check_liveness(Instant now);
   void check_silence(Instant now);
+  void check_stall(Instant now);
+  void lift_send_limit(Instant now);
   void check_black_hole(Instant now);
   void check_handshake_path(Instant now);
   void leave_dead_path(Instant now);

@@ -18,7 +18,9 @@ constexpr Duration kSelfMoveInterval = 2s;
 constexpr Duration kWishLife = 3s;
 constexpr Duration kHandshakeTurn = 300ms;  // then the first flight is tried over the next path of the set-up
 constexpr Duration kMinSilence = 300ms;
-constexpr unsigned kBurst = 10;  // packets that make a following silence suspicious
+constexpr Duration kStallCheck = 1s;
+constexpr Duration kLongSleep = 1500ms;  // above the probe timeout of a path without a round trip yet, 1.02 s
+constexpr unsigned kBurst = 10;          // packets that make a following silence suspicious
 constexpr unsigned kSizeTestsLost = 2;
 constexpr std::uint32_t kFloorMtu = 1200;  // RFC 9000 §14
 
@@ -35,7 +37,8 @@ void Session::Impl::note_sent(Instant now) {
   if (phase < Phase::confirmed) return;
   const bool in_flight = connection->bytes_in_flight() > 0;
   if (in_flight && waiting.quic_since.is_never()) waiting.quic_since = now;
-  if (waiting.since.is_never() && (in_flight || !current().outstanding.empty())) waiting.since = now;
+  if (in_flight && next_stall_check.is_never()) next_stall_check = now + kStallCheck;
+  if (waiting.since.is_never() && (in_flight || current().awaits_answer())) waiting.since = now;
 }
 
 void Session::Impl::note_received(Instant now, PathId arrival, bool quic) {
@@ -63,7 +66,7 @@ void Session::Impl::check_liveness(Instant now) {
   if (carry_retry <= now) retry_carried(now);
   check_black_hole(now);
   if (waiting.since.is_never() || now < waiting.since + suspect_after()) return;
-  if (connection->bytes_in_flight() == 0 && current().outstanding.empty() && current().unanswered == 0) {
+  if (connection->bytes_in_flight() == 0 && !current().awaits_answer() && current().unanswered == 0) {
     waiting = {};
     return;
   }
@@ -242,6 +245,35 @@ void Session::Impl::check_silence(Instant now) {
   touch();
 }
 
+// The path answers echoes, packets are in flight, and QUIC waits for nothing soon: its probe timeout is
+// backed off by a past outage, or off altogether. A fresh epoch wakes it.
+void Session::Impl::check_stall(Instant now) {
+  if (!is_live() || now < next_stall_check) return;
+  next_stall_check = Instant::never();
+  if (phase < Phase::confirmed || connection->bytes_in_flight() == 0) return;
+  next_stall_check = now + kStallCheck;
+  const Duration sleep = std::max<Duration>(kLongSleep, connection->probe_timeout() * 3 / 2);
+  if (connection->next_deadline().at <= now + sleep) return;
+  const Path& path = current();
+  if (path.last_answer != Instant{} && path.last_answer + kStallCheck * 2 > now) {
+    move_current_anew(now, "QUIC sleeps");
+  } else {
+    paths.ping(now, current());
+    touch();
+  }
+}
+
+// An address that answered an echo is validated better than QUIC could. Dialler's choice of path, our own
+// proof.
+void Session::Impl::lift_send_limit(Instant now) {
+  if (role != Role::acceptor || phase < Phase::confirmed || !is_live()) return;
+  const SyntheticPath path = connection->current_path();
+  const Path* known = paths.find(path.slot);
+  if (path == lifted || known == nullptr || known->last_answer == Instant{}) return;
+  lifted = path;
+  connection->lift_amplification_limit(now);
+}
+
 void Session::Impl::check_handshake_path(Instant now) {
   if (phase != Phase::handshaking || role != Role::dialler || paths.all().size() < 2) return;
   if (last_packet != Instant{} || now < carry_retry) return;
@@ -299,6 +331,7 @@ Deadline Session::Impl::liveness_deadline() const {
     return deadline;
   }
   deadline.earlier(carry_retry, "leave a carried path");
+  deadline.earlier(next_stall_check, "stall");
   if (!waiting.since.is_never()) {
     const Instant suspect = waiting.since + suspect_after();
     const Instant dead = waiting.since + dead_after();

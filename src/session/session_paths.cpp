@@ -130,6 +130,7 @@ void Session::Impl::follow_path_changes(Instant now) {
   if (!is_live()) return;
   core.counters.rebindings += paths.rebindings - rebindings_counted;
   rebindings_counted = paths.rebindings;
+  lift_send_limit(now);
   const PathId slot = connection->current_path().slot;
   if (slot != current_slot && paths.find(slot) != nullptr) {
     Path* left = paths.find(current_slot);

@@ -252,6 +252,7 @@ void Streams::finish_if_over(Stream* stream, std::uint64_t code) {
   if (!stream->transport_closed || stream->closed_told) return;
   if (stream->receives && !stream->receive.empty()) return;
   stream->closed_told = true;
+  ++over_;
   events_.push(EventKind::stream_closed, stream, code);
   const StreamId id = stream->id;
   if (closed_ || is_ours(id)) return;
@@ -333,6 +334,13 @@ void Streams::close_all(std::uint64_t code) {
   });
 }
 
+void Streams::forget(StreamId id) {
+  Stream* stream = find(id);
+  if (stream == nullptr || !stream->closed_told) return;
+  --over_;
+  release(stream);
+}
+
 std::optional<Event> Streams::poll_event() {
   if (events_.empty()) return std::nullopt;
   const EventQueue::Entry entry = events_.pop();
@@ -342,7 +350,6 @@ std::optional<Event> Streams::poll_event() {
   if (entry.stream == nullptr) return event;
   event.stream = entry.stream->id;
   event.context = entry.stream->context;
-  if (entry.kind == EventKind::stream_closed) release(entry.stream);
   return event;
 }
 

@@ -106,7 +106,8 @@ class Streams {
   ByteView peek(StreamId id) const;
   void consume(StreamId id, std::size_t size);
   bool is_finished(StreamId id) const;
-  std::size_t open_count() const { return table_.size(); }
+  std::size_t open_count() const { return table_.size() - over_; }
+  void forget(StreamId id);  // a stream that is over; another one stays
 
   // --- what ngtcp2 reports. `stream` is null for a stream that we do not hold.
   void on_open(StreamId id);
@@ -151,6 +152,7 @@ class Streams {
   std::shared_ptr<BlockPool> pool_;
   ngtcp2_conn* connection_ = nullptr;
   StreamTable table_;
+  std::size_t over_ = 0;  // streams whose stream_closed was pushed and that were not forgotten yet
   std::vector<std::unique_ptr<Stream[]>> slabs_;
   Stream* free_ = nullptr;  // linked by ready_next
   std::array<ReadyList, kUrgencies> ready_{};

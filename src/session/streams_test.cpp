@@ -231,7 +231,10 @@ TEST_F(StreamTest, hold_no_memory_after_a_hundred_thousand_of_them) {
   std::size_t answered = 0;
   std::size_t most_open = 0;
   const auto drain = [](Connection& connection, auto&& handle) {
-    while (auto event = connection.poll_event()) handle(*event);
+    while (auto event = connection.poll_event()) {
+      handle(*event);
+      if (event->kind == EventKind::stream_closed) connection.forget_stream(event->stream);
+    }
   };
   pair->application = [&] {
     drain(acceptor(), [&](const Event& event) {

@@ -212,7 +212,10 @@ class TestPair {
   }
   void collect(TestEnd& side) {
     if (!side.connection || !keep_events) return;
-    while (auto event = side.connection->poll_event()) side.events.push_back(*event);
+    while (auto event = side.connection->poll_event()) {
+      side.events.push_back(*event);
+      if (event->kind == EventKind::stream_closed) side.connection->forget_stream(event->stream);
+    }
     if (auto ticket = side.connection->poll_ticket()) side.ticket = std::move(ticket);
   }
 

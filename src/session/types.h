@@ -135,7 +135,7 @@ enum class EventKind : std::uint8_t {
   stream_writable,      // room again after write() took less than offered
   stream_reset,         // the peer reset its sending side; code = its error
   stream_stopped,       // the peer wants no more; code = its error
-  stream_closed,        // both sides done, all acknowledged; the ID is gone after this event
+  stream_closed,        // both sides done, all acknowledged, all read; with it the ID is gone
   datagram_readable,    // edge, as stream_readable
   datagram_writable,
   control_received,       // a control message that the session layer leaves to others: poll_control()

@@ -26,6 +26,12 @@ inline std::uint64_t seeds(std::uint64_t fast) {
   return asked != nullptr ? std::strtoull(asked, nullptr, 10) : fast;
 }
 
+// The first of them: RAVINE_SIM_FIRST, to look at one seed.
+inline std::uint64_t first_seed() {
+  const char* asked = std::getenv("RAVINE_SIM_FIRST");
+  return asked != nullptr ? std::strtoull(asked, nullptr, 10) : 1;
+}
+
 struct Two {
   explicit Two(World& its_world, std::function<void(session::EndpointOptions&)> change = {})
       : world(its_world), alice(world.add("alice", 1, change)), bob(world.add("bob", 2, change)) {}

@@ -54,6 +54,29 @@ TEST(Traps, more_moves_than_spare_connection_ids_in_one_instant_do_not_break_the
   EXPECT_TRUE(two.alive());
 }
 
+// The acceptor's first packets on a fresh path use up what an unvalidated address may get, which switches
+// ngtcp2's loss timer off; when all of them are lost, only the next migration can free the window.
+TEST(Traps, a_path_that_dies_right_after_a_move_does_not_stop_the_acceptor_for_ever) {
+  for (int late = 0; late < 12; ++late) {
+    SCOPED_TRACE(late);
+    World world(20);
+    Two two(world);
+    Node& relay = world.add("relay", 9);
+    ASSERT_TRUE(two.connect());
+    const PathId relayed = two.add_relayed(relay);
+    world.all_links([](Link& link) { link.delay = 20ms; });
+    two.bob.send(two.of_bob().id(), 3'000'000);
+    world.run(300ms);
+    ASSERT_TRUE(two.move(relayed));
+    world.run(80ms + late * 10ms);
+    world.both(two.alice, relay, [](Link& link) { link.down = true; });
+    world.both(two.alice, two.bob, [](Link& link) { link.down = true; });
+    world.run(400ms);
+    world.both(two.alice, relay, [](Link& link) { link.down = false; });
+    EXPECT_TRUE(two.finish_transfer(15s)) << two.alice.received();
+  }
+}
+
 TEST(Traps, going_away_and_back_before_validation_aborts_nothing) {
   World world(4);
   Two two(world);

@@ -74,10 +74,6 @@ void ExchangeStream::abort(AppError code, const Error& why) {
 
 void ExchangeStream::on_closed(session::Session* session, session::StreamId, AppError code) {
   const auto keep = std::exchange(self_, nullptr);
-  if (session != nullptr) {
-    // Both sides finished; the FIN may be known by this call only.
-    if (const auto call = std::exchange(callbacks_.on_message, nullptr)) call(*session, received_);
-  }
   if (session == nullptr && code == AppError::none) {
     return end(Error{ErrorKind::unreachable, "the session ended"});
   }

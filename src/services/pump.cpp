@@ -66,12 +66,11 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
     to_done_ = true;
     options_.first.clear();
   }
-  void on_closed(session::Session* session, session::StreamId, AppError) override {
+  void on_closed(session::Session*, session::StreamId, AppError) override {
     const auto keep = std::exchange(self_, nullptr);
     if (!socket_.is_open()) return;
-    // A stream that ends while its session lives was finished by both sides and read to its end: a FIN that
-    // came alone and late is known by this call only. A reset would have closed the socket before.
-    close_socket(session == nullptr);
+    // Both sides finishing would have closed the socket before: the session was lost.
+    close_socket(true);
   }
 
  private:
@@ -129,12 +128,13 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
   void write_socket(session::Session& session) {
     if (from_done_ || !socket_.is_open()) return;
     std::size_t budget = kWriteBudget;
-    while (budget > 0) {
+    while (true) {
       const ByteView view = session.peek(stream_);
       if (view.empty()) {
         if (session.is_finished(stream_)) end_of_stream();
         return;  // on_readable continues
       }
+      if (budget == 0) break;
       const ssize_t sent =
           ::send(socket_.native_handle(), view.data(), view.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (sent >= 0) {

@@ -298,7 +298,10 @@ int run_server() {
     while (const auto event = connection.poll_event()) {
       if (event->kind == EventKind::stream_readable || event->kind == EventKind::stream_writable)
         echo(connection, event->stream);
-      if (event->kind == EventKind::stream_closed) ++closed;
+      if (event->kind == EventKind::stream_closed) {
+        ++closed;
+        connection.forget_stream(event->stream);
+      }
     }
     if (!connection.is_closed()) continue;
     std::printf("served %zu streams; %s\n", closed, connection.close_reason().text.c_str());

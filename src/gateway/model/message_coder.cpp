@@ -8,6 +8,9 @@ namespace ravine::gateway {
 MessageCoder::MessageCoder(std::shared_ptr<const Prior> prior)
     : prior_(std::move(prior)), overlay_(std::make_unique<Overlay>(*prior_)) {}
 
+MessageCoder::MessageCoder(const MessageCoder& other)
+    : prior_(other.prior_), overlay_(std::make_unique<Overlay>(*other.overlay_)) {}
+
 void MessageCoder::reset() {
   overlay_ = std::make_unique<Overlay>(*prior_);
 }

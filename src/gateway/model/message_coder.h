@@ -13,6 +13,8 @@ namespace ravine::gateway {
 class MessageCoder {
  public:
   explicit MessageCoder(std::shared_ptr<const Prior> prior);
+  MessageCoder(const MessageCoder& other);  // shares the prior, has its own state
+  MessageCoder(MessageCoder&&) noexcept = default;
 
   // `hint`: the route of the request when `text` is its response, else 0.
   // Codes against the committed messages; changes nothing.

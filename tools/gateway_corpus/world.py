@@ -46,8 +46,8 @@ class World:
         self.users = ["@%s:%s" % (n, rng.choice(self.servers)) for n in names]
         self.self_user = "@%s:%s" % (names[0], self.server)
         self.users[0] = self.self_user
-        self.event_style = rng.choice(["hash", "hash", "hash", "hash", "old", "old", "short"])
-        self.room_style = rng.choice(["random", "random", "random", "short", "hash"])
+        self.event_style = rng.choice(["hash"] * 8 + ["old"] * 4 + ["short"] * 3 + ["middle"] * 2)
+        self.room_style = rng.choice(["random"] * 6 + ["short"] * 3 + ["middle"] * 2 + ["hash"])
         self.rooms = [self.new_room() for _ in range(2)]
         self.clock = rng.choice(
             [
@@ -57,37 +57,22 @@ class World:
                 1700000000000,
             ]
         )
+        self.small_times = rng.random() < 0.1
         self.devices = [self.new_device() for _ in range(3)]
 
     def chars(self, alphabet, count):
         return "".join(self.rng.choice(alphabet) for _ in range(count))
 
     def new_room(self):
+        rng = self.rng
         if self.room_style == "hash":
             return "!" + self.chars(URLSAFE, 43)
         if self.room_style == "short":
-            return "!%s:%s" % (
-                self.rng.choice(
-                    [
-                        "room",
-                        "test",
-                        "roomid",
-                        "foo",
-                        "a",
-                        "someroom",
-                        "abc123",
-                        "example",
-                        "room_id",
-                        "other",
-                        "space",
-                        "dm",
-                        "r0",
-                        "r1",
-                    ]
-                ),
-                self.rng.choice(self.servers),
-            )
-        return "!%s:%s" % (self.chars(LETTERS, 18), self.rng.choice(self.servers))
+            return "!%s:%s" % (rng.choice(VALUES["room words"]), rng.choice(self.servers))
+        if self.room_style == "middle":
+            letters = rng.choice([string.ascii_lowercase + string.digits, LETTERS, ALNUM])
+            return "!%s:%s" % (self.chars(letters, rng.randrange(6, 13)), rng.choice(self.servers))
+        return "!%s:%s" % (self.chars(LETTERS, 18), rng.choice(self.servers))
 
     def new_device(self):
         r = self.rng
@@ -156,28 +141,14 @@ class World:
                 self.chars(LETTERS, 5),
                 r.choice(self.servers),
             )
-        return "$%s" % r.choice(
-            [
-                "event",
-                "event_id",
-                "event1",
-                "event2",
-                "some_event",
-                "ev",
-                "old_event",
-                "1",
-                "2",
-                "redaction",
-                "root",
-                "thread",
-                "edit",
-                "reply",
-                "target_event",
-                "reaction1",
-            ]
-        ) + (":" + self.server if r.random() < 0.5 else "")
+        if self.event_style == "middle":
+            letters = r.choice([string.ascii_lowercase + string.digits, LETTERS, ALNUM])
+            return "$%s:%s" % (self.chars(letters, r.randrange(6, 14)), r.choice(self.servers))
+        return "$%s" % r.choice(VALUES["event words"]) + (":" + self.server if r.random() < 0.5 else "")
 
     def ts(self, _):
+        if self.small_times:
+            return self.rng.choice([1, 10, 1000, 12345, 1234567890, self.rng.randrange(10**7)])
         self.clock += self.rng.randrange(1, 100000)
         return self.clock
 
@@ -209,6 +180,7 @@ class World:
         return self.rng.choice(VALUES["applications"])
 
     def mxc(self, _):
+        length = self.rng.randrange(8, 25)
         return "mxc://%s/%s" % (
             self.rng.choice(self.servers),
             self.rng.choice(
@@ -216,6 +188,7 @@ class World:
                     self.chars(LETTERS, 24),
                     self.chars(LETTERS, 24),
                     self.chars(ALNUM, 32),
+                    self.chars(ALNUM, length),
                     "abcdef",
                     "abc123",
                     "media_id",
@@ -236,8 +209,12 @@ class World:
     def sig(self, _):
         return self.chars(STANDARD, 85) + self.rng.choice("AQgw")
 
+    def blob(self, size):
+        """Random text teaches only that it is random, and fills the tables: mostly cut short."""
+        return self.chars(STANDARD, size if size < 64 or self.rng.random() < 0.15 else 48)
+
     def b64(self, argument):
-        return self.chars(STANDARD, int(argument))
+        return self.blob(int(argument))
 
     def b64p(self, argument):
         data = bytes(self.rng.randrange(256) for _ in range(int(argument)))
@@ -245,11 +222,11 @@ class World:
 
     def megolm(self, argument):
         size = int(argument) if argument else self.rng.randrange(90, 260)
-        return self.rng.choice(["AwgAE", "AwgBE", "AwgCE", "AwgDE", "AwgE"]) + self.chars(STANDARD, size)
+        return self.rng.choice(["AwgAE", "AwgBE", "AwgCE", "AwgDE", "AwgE"]) + self.blob(size)
 
     def olm(self, argument):
         size = int(argument) if argument else self.rng.randrange(160, 360)
-        return self.rng.choice(["Awog"]) + self.chars(STANDARD, size)
+        return self.rng.choice(["Awog"]) + self.blob(size)
 
     def hex(self, argument):
         return self.chars("0123456789abcdef", int(argument))
@@ -271,7 +248,10 @@ class World:
         )
 
     def otk(self, _):
-        return "AAAA" + self.rng.choice(["AQ", "Ag", "BQ", "Bw", "DA", "HQ", "Hg", "Hw"])
+        r = self.rng
+        if r.random() < 0.3:
+            return "AAAAAAAA" + self.chars(LETTERS, 2) + r.choice("AEIMQUYcgkosw048")
+        return "AAAA" + r.choice(LETTERS) + r.choice("AQgw")
 
     def token(self, _):
         r = self.rng

@@ -25,7 +25,7 @@ constexpr std::array<Row, 25> kRegistry{{
     {kProxyUri, {OptionFormat::text, 1, 1034, false}},    {kProxyScheme, {OptionFormat::text, 1, 255, false}},
     {kSize1, {OptionFormat::uint, 0, 4, false}},          {kEcho, {OptionFormat::opaque, 1, 40, false}},
     {kNoResponse, {OptionFormat::uint, 0, 1, false}},     {kRequestTag, {OptionFormat::opaque, 0, 8, true}},
-    {kHttpStatus, {OptionFormat::uint, 1, 2, false}},
+    {kHttpStatus, {OptionFormat::opaque, 1, 2, false}},
 }};
 
 }  // namespace

@@ -52,16 +52,15 @@ def inline_lists(text_value, indent, level=0):
     return json.dumps(text_value, ensure_ascii=False)
 
 
+# Machines write compact JSON, people and examples do not; every style costs room in the model's tables.
 STYLES = (
-    ["compact"] * 40
-    + ["pretty4"] * 12
-    + ["pretty2"] * 16
-    + ["hand4"] * 8
-    + ["hand2"] * 6
-    + ["spaced"] * 12
-    + ["tabs"] * 3
-    + ["quoted"] * 5
-    + ["ascii"] * 2
+    ["compact"] * 78
+    + ["spaced"] * 8
+    + ["pretty2"] * 5
+    + ["pretty4"] * 4
+    + ["hand2"] * 2
+    + ["quoted"] * 2
+    + ["tabs"]
 )
 
 

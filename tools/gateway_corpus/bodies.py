@@ -28,7 +28,7 @@ class Material:
         self.errors = [line.split(" ", 1) for line in read_lines(folder / "errors.lines")]
         self.texts = {path.stem: read_lines(path) for path in sorted(folder.glob("texts-*.lines"))}
         lines = [line for group in self.texts.values() for line in group]
-        english = self.texts["texts-en"]
+        english = self.texts["texts-en"] + self.texts["texts-en-2"]
         self.mixed_texts = Texts(english * 2 + lines)
 
     def instance(self, seed, chance=0.65):
@@ -82,7 +82,7 @@ class Material:
 
     def records(self, instances):
         families = self.families()
-        # Short ones first, so that the dictionary covers as many templates as it can; but the default push rules are
+        # Short ones first, so that the dictionary covers many templates; but the default push rules are
         # long and the same everywhere.
         first = [self.record(family, family[0] + "/0", 1.0) for family in families]
         first.sort(key=lambda record: 0 if "m.push_rules" in record["family"] else len(record["body"]))

@@ -39,12 +39,15 @@ bool read_extension(ByteReader& in, unsigned nibble, std::uint32_t& value) {
   return true;
 }
 
+// The options by number; equal ones in the order given. Few and mostly sorted, so insertion does.
 std::vector<const Option*> in_order(const std::vector<Option>& options) {
   std::vector<const Option*> sorted;
   sorted.reserve(options.size());
-  for (const Option& option : options) sorted.push_back(&option);
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const Option* a, const Option* b) { return a->number < b->number; });
+  for (const Option& option : options) {
+    auto place = sorted.end();
+    while (place != sorted.begin() && (*std::prev(place))->number > option.number) --place;
+    sorted.insert(place, &option);
+  }
   return sorted;
 }
 

@@ -176,7 +176,7 @@ Result<SealedFrame> SecureChannel::Impl::seal_numbered(ByteView plaintext, bool 
   ByteWriter frame;
   Bytes longer;
   if (with_rekey) {
-    attempt.emplace();
+    attempt = Offer{};
     attempt->number = *number;
     random->fill(attempt->nonce);
     frame.write_u8(static_cast<std::uint8_t>(Escape::rekey));

@@ -5,8 +5,7 @@
 namespace ravine::gateway::security {
 namespace {
 
-constexpr std::uint64_t kFailureBlock =
-    64;  // failed opens per durable record of them: 256 writes in a key's life
+constexpr std::uint64_t kFailureBlock = 64;  // failed opens per durable record: 256 in a key's life
 
 // Leading nonce of a flagged plaintext, cut off; nullopt when it is too short.
 std::optional<RekeyNonce> take_nonce(Bytes& plaintext) {

@@ -57,8 +57,8 @@ void check_transport(const NoiseVector& vector, std::size_t first, const NoiseKe
 }
 
 TEST(Noise, known_answers_of_all_patterns) {
-  ASSERT_GE(noise_vectors().size(), 4U);
-  for (const NoiseVector& vector : noise_vectors()) {
+  ASSERT_GE(kNoiseVectors.size(), 4U);
+  for (const NoiseVector& vector : kNoiseVectors) {
     SCOPED_TRACE(protocol_name(vector.pattern));
     FixedBytes first(hex(vector.initiator_ephemeral)), second(hex(vector.responder_ephemeral));
     NoiseHandshake initiator = make_side(vector, true, first);

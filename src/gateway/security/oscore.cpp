@@ -13,9 +13,8 @@ namespace {
 constexpr std::uint8_t kStateVersion = 1;
 constexpr std::uint64_t kAlgorithm = 10;  // AES-CCM-16-64-128, IANA COSE algorithms
 constexpr std::uint8_t kPost = 0x02, kFetch = 0x05, kChanged = 0x44, kContent = 0x45, kUnauthorized = 0x81;
-constexpr std::size_t kEchoSize = 8;  // bytes; RFC 9175 §2.2 allows 1 to 40
-constexpr std::uint64_t kFailureBlock =
-    64;  // failed opens per durable record of them: 256 writes in a key's life
+constexpr std::size_t kEchoSize = 8;            // bytes; RFC 9175 §2.2 allows 1 to 40
+constexpr std::uint64_t kFailureBlock = 64;     // failed opens per durable record: 256 in a key's life
 constexpr std::size_t kMaxOptionValue = 65535;  // bytes
 constexpr std::size_t kMaxContent = kMaxPlaintext - 64;
 

@@ -310,6 +310,9 @@ std::size_t SecureChannel::answer_overhead(FrameNumber message) const {
 const ConnectionId& SecureChannel::connection_id() const {
   return impl_->id;
 }
+OscoreParameters SecureChannel::oscore_parameters() const {
+  return derive_oscore(impl_->current.secret, impl_->role, impl_->id, impl_->current.id);
+}
 Role SecureChannel::role() const {
   return impl_->role;
 }

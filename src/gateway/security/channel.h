@@ -115,6 +115,9 @@ class SecureChannel {
   std::size_t message_overhead() const;
   std::size_t answer_overhead(FrameNumber message) const;
   const ConnectionId& connection_id() const;  // stays through rekeys
+  // For CoAP between the same two, under the current generation. Keep one state per generation: restore when
+  // there is one, make only when there is none.
+  OscoreParameters oscore_parameters() const;
   Role role() const;
   const Options& options() const;
   std::uint64_t failed_opens() const;  // of the current generation

@@ -69,6 +69,24 @@ TEST(Rekey, rides_on_one_exchange_for_nine_bytes_each_way) {
   ends.exchange(ends.far, ends.near);
 }
 
+TEST(Rekey, oscore_between_the_two_follows_the_generation) {
+  Ends ends;
+  EXPECT_FALSE(ends.near.oscore_parameters().id_context.has_value());
+  const Bytes first_secret = ends.near.oscore_parameters().master_secret;
+  ends.near.rekey();
+  ends.exchange(ends.near, ends.far);
+  ends.exchange(ends.near, ends.far);
+  const OscoreParameters near = ends.near.oscore_parameters(), far = ends.far.oscore_parameters();
+  EXPECT_NE(near.master_secret, first_secret);
+  EXPECT_EQ(near.master_secret, far.master_secret);
+  EXPECT_EQ(near.id_context, Bytes{1});
+  TestStore near_store, far_store;
+  auto client = OscoreContext::make(near, near_store);
+  auto server = OscoreContext::make(far, far_store);
+  ASSERT_TRUE(client.ok() && server.ok());
+  EXPECT_TRUE(server->unprotect_request(client->protect_request({1, {}, {}}).value().message));
+}
+
 TEST(Rekey, either_side_may_ask_many_times) {
   Ends ends;
   for (std::uint32_t i = 1; i <= 20; ++i) {

@@ -29,13 +29,19 @@ ConnectionId derive_connection_id(const GatewaySecret& secret) {
   return id;
 }
 
-OscoreParameters derive_oscore(const GatewaySecret& secret, Role role) {
-  const ConnectionId near_id = derive_connection_id(secret);
+OscoreParameters derive_oscore(const GatewaySecret& secret, Role role, const ConnectionId& id,
+                               std::uint32_t generation) {
   OscoreParameters parameters;
   parameters.master_secret = to_bytes(expand_secret<16>(secret.view(), label("oscore secret")).view());
   parameters.master_salt = to_bytes(expand_secret<8>(secret.view(), label("oscore salt")).view());
   Bytes& near = role == Role::near ? parameters.sender_id : parameters.recipient_id;
-  near.assign(near_id.begin(), near_id.end());
+  near.assign(id.begin(), id.end());
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    const auto byte = static_cast<std::uint8_t>(generation >> shift);
+    if (byte == 0 && !parameters.id_context) continue;
+    if (!parameters.id_context) parameters.id_context.emplace();
+    parameters.id_context->push_back(byte);
+  }
   return parameters;
 }
 

@@ -28,9 +28,11 @@ FrameKeys derive_frame_keys(const GatewaySecret& secret, Role sender, FrameKind 
 // Names the context on the wire when the source address cannot.
 ConnectionId derive_connection_id(const GatewaySecret& secret);
 
-// An OSCORE context of these two, for CoAP between them: sender ID of `near` is the connection ID, of `far`
-// empty.
-OscoreParameters derive_oscore(const GatewaySecret& secret, Role role);
+// An OSCORE context of these two, for CoAP between them: sender ID of `near` is the first generation's
+// connection ID, of `far` empty. From the second generation of keys on, the generation is the ID context and
+// travels in requests, so that both ends can hold two contexts while keys change.
+OscoreParameters derive_oscore(const GatewaySecret& secret, Role role, const ConnectionId& id,
+                               std::uint32_t generation);
 
 // From 32 bytes or more of the session's keying material exporter, made with the label kExporterLabel, and
 // both peers' IDs in the order near, far. Both must have been verified by certificate.

@@ -114,8 +114,10 @@ TEST(Keys, every_use_has_its_own_key) {
       EXPECT_TRUE(keys.insert(to_bytes(frame_keys.iv.view())).second);
     }
   TestStore store;
-  const auto near = OscoreContext::make(derive_oscore(secret, Role::near), store);
-  const auto far = OscoreContext::make(derive_oscore(secret, Role::far), store);
+  const auto near =
+      OscoreContext::make(derive_oscore(secret, Role::near, derive_connection_id(secret), 0), store);
+  const auto far =
+      OscoreContext::make(derive_oscore(secret, Role::far, derive_connection_id(secret), 0), store);
   ASSERT_TRUE(near.ok() && far.ok());
   EXPECT_TRUE(keys.insert(to_bytes(near->sender_key())).second);
   EXPECT_TRUE(keys.insert(to_bytes(far->sender_key())).second);

@@ -77,8 +77,12 @@ Result<ExchangeId> CoapEndpoint::request(Instant now, const SocketAddress& to, M
   outbound.to = to;
   outbound.how = how;
   message.type = how.confirmable ? MessageType::confirmable : MessageType::non_confirmable;
-  message.token.resize(options_.token_length);
-  for (unsigned attempt = 0;; ++attempt) {
+  message.token = how.token;
+  if (message.token.size() > kMaxToken || by_token_.contains({to, message.token})) {
+    return Error{ErrorKind::invalid_argument, "the token is too long or in use"};
+  }
+  if (how.token.empty()) message.token.resize(options_.token_length);
+  for (unsigned attempt = 0; how.token.empty(); ++attempt) {
     if (attempt == kTokenTries)
       return Error{ErrorKind::limit_reached, "no free token: too many requests at a time"};
     random_.fill(message.token);
@@ -212,6 +216,11 @@ void CoapEndpoint::fail(ExchangeId id, FailReason reason) {
         SeparateOutcome{id, outbound.how.context, outbound.to, false, reason == FailReason::reset});
   }
   finish(id);
+}
+
+Bytes CoapEndpoint::token_of(ExchangeId exchange) const {
+  const auto at = outbound_.find(exchange);
+  return at == outbound_.end() ? Bytes{} : at->second.message.token;
 }
 
 bool CoapEndpoint::is_waiting(ExchangeId exchange) const {

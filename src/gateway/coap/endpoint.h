@@ -69,6 +69,7 @@ struct RequestOptions {
   std::string replace_key;          // supersedes a request to the same peer that still waits with this key
   std::size_t expected_bytes = 16;  // a likely response's size, for the timer
   std::uint64_t context = 0;        // handed back in events
+  Bytes token;                      // empty: random; else one that no exchange with this peer uses now
 };
 
 struct SeparateOptions {
@@ -150,6 +151,7 @@ class CoapEndpoint {
   void dismiss(Instant now, RequestId request);
   // Answers 4.01 with an Echo value, which the asker is to send back with its request (RFC 9175 §2.3).
   void demand_proof(Instant now, RequestId request);
+  Bytes token_of(ExchangeId exchange) const;  // empty when it is over
   // Whether no copy of a message of ours has left yet.
   bool is_waiting(ExchangeId exchange) const;
   // Largest response in bytes that may go to the asker now (amplification, max_message).

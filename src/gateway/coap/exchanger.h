@@ -48,7 +48,10 @@ struct ExchangerOptions {
   std::size_t held_per_peer = 16;  // such bodies of one peer, each kind
   Duration hold = 247s;            // such a body is dropped when nobody asked or added for so long
   unsigned attempts = 3;           // times that a block may fail before a broken transfer is given up
-  std::size_t calls = 512;         // of ours at a time
+  // All blocks of a body under one token, for servers that know a transfer by it (node-coap does, against
+  // RFC 7959). Not with a security layer that does not bind responses to requests (RFC 9175 §4).
+  bool one_token_per_body = false;
+  std::size_t calls = 512;  // of ours at a time
   ObserverOptions observers;
 };
 
@@ -149,6 +152,7 @@ class Exchanger {
     ExchangeId standing = 0;  // the observation's exchange, which stays open
     std::uint64_t standing_binding = 0;
     unsigned failures = 0, restarts = 0;
+    Bytes token;  // of the whole body, with one_token_per_body
     ObserveFreshness freshness;
     CallOptions how;
   };

@@ -186,6 +186,7 @@ bool Exchanger::send_step(Instant now, Call& call) {
   how.context = call.id;
   how.keep_open = call.how.observe && !call.receiving;
   how.expects_response = (message.uint_option(kNoResponse).value_or(0) & 26) != 26;
+  if (options_.one_token_per_body && !how.keep_open && call.standing == 0) how.token = call.token;
   const bool first = call.sent == 0 && !call.receiving;
   if (first) how.replace_key = call.how.replace_key;
   how.expected_bytes = call.receiving ? std::size_t{16} << call.exponent : 16;
@@ -206,6 +207,7 @@ bool Exchanger::send_step(Instant now, Call& call) {
   }
   call.exchange = *exchange;
   by_exchange_[*exchange] = call.id;
+  if (options_.one_token_per_body) call.token = endpoint_.token_of(*exchange);
   if (how.keep_open) {
     call.standing = *exchange;
     call.standing_binding = call.binding;

@@ -254,6 +254,21 @@ void Exchanger::handle(Instant now, ResponseReceived& event) {
     call->receiving = false;
     call->in = BodyAssembler(options_.max_body);
   }
+  // RFC 9175 §2.3 inside a security layer; outside one the endpoint sees to it.
+  const Option* echo = response.find(kEcho);
+  if (protection_ != nullptr && response.code == Code::unauthorized && echo != nullptr &&
+      !call->request.has(kEcho)) {
+    if (standing) {
+      endpoint_.cancel(call->standing);
+      by_exchange_.erase(call->standing);
+      call->standing = 0;
+      call->standing_binding = 0;
+    }
+    call->request.set(kEcho, echo->value);
+    call->sent = 0;
+    send_step(now, *call);
+    return;
+  }
   if (!call->receiving && continue_upload(now, *call, response)) return;
   handle_body(now, *call, std::move(response));
 }

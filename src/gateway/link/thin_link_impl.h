@@ -1,0 +1,293 @@
+// The thin link's state, and the steps that its files share: thin_link.cpp (commands, timers), link_send.cpp
+// (what leaves), link_near.cpp and link_far.cpp (what arrives), link_transfer.cpp (fragments).
+#pragma once
+
+#include <deque>
+#include <map>
+#include <set>
+
+#include "gateway/coap/send_queue.h"
+#include "gateway/link/record.h"
+#include "gateway/link/state_ladder.h"
+#include "gateway/link/thin_link.h"
+
+namespace ravine::gateway::link {
+
+using security::FrameNumber;
+using security::OpenedFrame;
+
+// Units that may be unacknowledged. The near side names states by three low bits, which tell
+// 2 · kUnitWindow states apart: it never names one more than kUnitWindow - 1 above the oldest under way.
+inline constexpr std::uint64_t kUnitWindow = 4;
+inline constexpr std::size_t kMaxRungs = 64;
+inline constexpr std::size_t kTransferWindow = 32;  // parts under way
+inline constexpr std::uint32_t kStatusEvery = 8;    // parts per status
+inline constexpr std::size_t kMaxIncoming = 8;      // transfers
+inline constexpr Duration kProbe = 300s;            // a peer that said "wait" is asked again
+
+// A request's name for ever: generation, number, place in its datagram.
+std::uint64_t identity_of(FrameNumber number, std::size_t index);
+
+struct ThinLink::Impl {
+  // What an item of the queue becomes when it leaves.
+  enum class Use : std::uint8_t { request, copy, answer, late_answer, push, parts, status, ack, plain };
+  struct Item {
+    Use use = Use::plain;
+    std::uint64_t ref = 0;  // request, frame, group, identity, push, transfer
+    FrameNumber number;     // status: of the part to answer
+    Bytes bytes;            // plain: a whole frame
+    coap::QueueItemId queued = 0;
+    std::uint8_t priority = 0;
+  };
+
+  // Near side.
+  struct Request {
+    RequestId id = 0;
+    Message message;
+    RequestOptions options;
+    bool once = false;
+    bool hidden = false;         // its owner has had its end
+    std::uint64_t identity = 0;  // 0: has not left
+    std::uint64_t journal_key = 0;
+    std::uint64_t item = 0;  // waiting
+    Instant not_before, expires;
+  };
+  // Frame under way: everything that is repeated until the other side reacts.
+  struct Frame {
+    std::uint64_t id = 0;
+    FrameNumber number;
+    Bytes bytes;
+    Instant first_sent, deadline;
+    unsigned copies = 0;
+    std::uint64_t item = 0;  // a copy waits
+    std::size_t expected = 0;
+    std::vector<RequestId> requests;  // near
+    std::uint64_t state = 0;          // that the requests named
+    bool short_form = false;
+    bool waiting = false;        // the other side has it
+    std::uint64_t push = 0;      // far
+    std::uint64_t identity = 0;  // far: late answer
+    std::uint64_t unit = 0;      // far: acknowledged with it
+    std::uint64_t transfer = 0;  // leaves in parts
+  };
+  struct PendingAck {
+    FrameNumber number;
+    std::uint64_t unit = 0;
+  };
+
+  // Far side: one request frame that arrived.
+  struct Group {
+    std::uint64_t id = 0;
+    FrameNumber number;
+    std::uint64_t state = 0;  // that it named
+    std::vector<std::uint64_t> identities;
+    Instant wait_at;
+    bool waited = false;  // its only answer said so
+    bool queued = false;
+    Bytes answer;  // frame, for duplicates
+    std::uint64_t item = 0;
+    std::uint64_t unit = 0;
+  };
+  struct Executed {
+    std::uint64_t identity = 0;
+    RequestId id = 0;
+    Bytes request;
+    std::optional<Message> response;
+    bool once = false, unwanted = false, maybe_ran = false;
+    bool late = false;       // its response travels as a message
+    std::uint64_t unit = 0;  // that carried the response
+  };
+  struct Push {
+    PushId id = 0;
+    Message message;
+    PushOptions options;
+    std::uint64_t item = 0, frame = 0;
+  };
+
+  // Both.
+  struct Part {
+    FrameNumber number;
+    Bytes bytes;
+    Instant sent;
+    bool left = false, acknowledged = false, again = false;
+  };
+  struct Outgoing {
+    std::uint64_t id = 0;
+    Bytes payload;
+    std::size_t part_size = 0;
+    std::vector<Part> parts;
+    std::uint32_t next = 0;
+    unsigned silent = 0;  // timeouts in a row
+    Instant deadline = Instant::never();
+    std::uint64_t item = 0;
+    std::uint64_t frame = 0;  // owner
+    std::uint64_t group = 0;  // owner, when part 0 is the answer to it
+    std::uint8_t priority = 5;
+    std::uint32_t newest = 0;
+  };
+  struct Incoming {
+    std::uint64_t id = 0;
+    std::map<std::uint32_t, Bytes> parts;
+    std::uint32_t count = 0;  // 0: the last one is not there yet
+    std::uint32_t since_status = 0;
+    std::size_t bytes = 0;
+    std::optional<FrameNumber> first;  // of part 0
+    bool first_is_answer = false;
+    bool complete = false;
+    FrameNumber newest;
+  };
+  struct NumberRef {
+    std::uint64_t frame = 0, transfer = 0;
+    std::uint32_t index = 0;
+  };
+
+  Impl(LinkOptions given, security::SecureChannel secured, std::unique_ptr<coder::Coder> coder,
+       Journal& durable, SocketAddress address);
+
+  // thin_link.cpp
+  bool near() const { return channel.role() == security::Role::near; }
+  bool runs_once(ByteView text) const { return options.runs_once && options.runs_once(text); }
+  Instant deadline_after(Instant now, std::size_t sent, std::size_t expected, unsigned copies) const;
+  std::uint64_t enqueue(Instant now, Use use, std::uint64_t ref, std::uint8_t priority);
+  bool unqueue(std::uint64_t item);  // false when it has left
+  void end_request(RequestId id, RequestEnd end, Message response);
+  void drop_frame(std::uint64_t id);
+  void handle_timeout(Instant now);
+  Deadline next_deadline() const;
+  void restore_journal();
+
+  // link_send.cpp
+  bool may_leave(const Item& item, Instant now) const;
+  std::optional<LinkTransmit> poll_transmit(Instant now);
+  std::optional<Bytes> depart(Instant now, Item item);
+  std::optional<Bytes> depart_requests(Instant now, RequestId first);
+  std::vector<RequestId> choose_company(Instant now, RequestId first, CodedRecord& record,
+                                        coder::Coder& coder, std::size_t room);
+  bool journal_departure(Request& request, std::uint64_t identity);
+  std::optional<Bytes> depart_answer(Instant now, std::uint64_t group);
+  std::optional<Bytes> answer_in_messages(Instant now, Group& group);
+  std::optional<Bytes> depart_downward(Instant now, Unit unit, const Message& message, std::uint64_t push,
+                                       std::uint64_t identity);
+  std::optional<Bytes> depart_ack(Instant now);
+  std::optional<Bytes> send_frame(Instant now, Frame frame, Bytes plaintext, std::uint8_t priority);
+  CodedRecord code_unit(const Unit& unit, std::optional<std::uint64_t> request_state, bool commit);
+  std::uint64_t announceable() const;
+  void note_told(std::uint64_t state);
+
+  // link_near.cpp, link_far.cpp
+  void handle_datagram(Instant now, const SocketAddress& source, ByteView datagram);
+  void handle_opened(Instant now, OpenedFrame opened);
+  void note_answered(Instant now, Frame& frame, std::size_t bytes);
+
+  void begin_epoch(Instant now);
+  void requeue(Instant now, const Frame& frame);
+  std::uint64_t floor_identity() const;
+  void near_message(Instant now, OpenedFrame& opened);
+  void near_record(Instant now, FrameNumber number, ByteView plaintext);
+  void near_answer(Instant now, std::uint64_t frame, FrameNumber number, ByteView plaintext);
+  void near_control(Instant now, const ControlRecord& record, std::uint64_t frame);
+  // Texts of a record, or why not.
+  enum class Decoding : std::uint8_t { done, later, broken };
+  Decoding decode_downward(const CodedRecord& record, Unit& unit);
+  bool check_matches(const CodedRecord& record) const;
+  void take_unit(Instant now, std::uint64_t number, std::uint64_t state, Unit unit,
+                 std::optional<Message> push);
+  void near_broken(Instant now);
+  void retry_held(Instant now);
+  void trim_near();
+  void ask_reset(Instant now);
+  void schedule_ack(Instant now, FrameNumber number, std::uint64_t unit);
+
+  void far_message(Instant now, OpenedFrame& opened);
+  void far_duplicate(Instant now, const OpenedFrame& opened);
+  void far_record(Instant now, FrameNumber number, ByteView plaintext);
+  void far_requests(Instant now, FrameNumber number, CodedRecord& record, std::vector<Bytes> texts);
+  bool admit_request(std::uint64_t identity, Bytes text, Bytes tail);
+  void far_control(Instant now, const ControlRecord& record);
+  bool accept_reset(Instant now, const CodedRecord::Reset& reset);
+  void note_announced(std::uint64_t state);
+  void note_uplink(FrameNumber number);
+  void release(std::uint64_t identity);
+  void respond(Instant now, RequestId id, Message response);
+  void answer_ready_groups(Instant now);
+  void send_plain_answer(Instant now, Group& group, const ControlRecord& record);
+  void refuse_frame(Instant now, FrameNumber number, bool recode);
+  void add_group(Group group);
+  void send_resync(Instant now);
+
+  // link_transfer.cpp
+  std::uint64_t start_transfer(Bytes payload, std::uint64_t frame, std::uint64_t group,
+                               std::uint8_t priority);
+  std::optional<Bytes> depart_part(Instant now, std::uint64_t transfer);
+  bool part_may_leave(const Outgoing& outgoing) const;
+  void end_transfer(std::uint64_t transfer);
+  void handle_status(Instant now, const StatusRecord& status, std::optional<NumberRef> answered);
+  void handle_fragment(Instant now, FrameNumber number, bool answer, ByteView plaintext, bool fresh);
+  void schedule_status(Instant now, Incoming& incoming, FrameNumber number, std::uint32_t index);
+  std::optional<Bytes> depart_status(Instant now, const Item& item);
+  bool receiving() const;
+
+  LinkOptions options;
+  security::SecureChannel channel;
+  StateLadder ladder;
+  Journal* journal;
+  SocketAddress peer;
+  coap::SendQueue queue;
+  coap::RtoEstimator rto;
+  LinkStats stats;
+  std::deque<Event> events;
+  std::map<std::uint64_t, Item> items;
+  std::map<std::uint64_t, Frame> frames;
+  std::map<FrameNumber, NumberRef> numbers;
+  std::map<std::uint64_t, Outgoing> outgoing;
+  std::map<std::uint64_t, Incoming> incoming;
+  std::deque<std::uint64_t> finished_incoming;  // ids, so that late copies are told "all there"
+  std::size_t buffered = 0;
+  std::uint64_t next_id = 1;
+  std::uint64_t next_transfer = 1;
+  bool heard = false;
+
+  // near
+  std::map<RequestId, Request> requests;
+  std::map<std::uint64_t, RequestId> by_identity;
+  std::uint64_t next_journal_key = 1;
+  std::uint64_t epoch = 0;  // 0: none
+  bool epoch_confirmed = false, epoch_stale = false;
+  std::uint64_t told = 0;          // newest state named upward
+  std::uint64_t oldest_named = 0;  // no later message names an older one, but answers to what is under way
+  std::vector<PendingAck> pending_acks;
+  Instant ack_due = Instant::never();
+  bool ack_asks_reset = false;
+  std::uint64_t ack_item = 0;
+  struct Early {
+    std::uint64_t state = 0;
+    Unit unit;
+    std::optional<Message> push;
+  };
+  std::map<std::uint64_t, Early> early_units;  // by number
+  struct Held {
+    FrameNumber number;
+    std::uint64_t frame = 0;  // request that it answers
+    Bytes plaintext;
+  };
+  std::deque<Held> held;
+  std::deque<std::pair<FrameNumber, Bytes>> sent_acks;
+  std::vector<Restored> restored;
+
+  // far
+  std::map<std::uint64_t, Group> groups;
+  std::map<FrameNumber, std::uint64_t> group_of;
+  std::map<std::uint64_t, Executed> executed;
+  std::map<RequestId, std::uint64_t> open;  // handed out → identity
+  std::deque<std::uint64_t> done;           // identities released lately
+  std::map<PushId, Push> pushes;
+  std::uint64_t announced = 0;
+  std::uint64_t pushed_state = 0;   // pushes never go back below
+  std::set<std::uint64_t> missing;  // upward numbers not seen
+  std::uint64_t highest = 0;
+  std::uint32_t highest_generation = 0;
+  unsigned cautious = 0;  // messages to code against acknowledged states only
+  Instant next_resync;
+};
+
+}  // namespace ravine::gateway::link

@@ -1,6 +1,6 @@
 // Two CoAP machines, an application on each, and an attacker between them who drops, repeats, changes and
-// invents datagrams: nothing crashes, memory stays in bounds, an unproved address is not sent more than three
-// times its bytes, and a body that reaches an application is one that the other side sent.
+// invents datagrams: nothing crashes, memory stays in bounds, an unproved address is sent at most three times
+// its bytes.
 #include <array>
 
 #include "fuzz/fuzz_input.h"

@@ -117,6 +117,8 @@ class Instance:
             return self.bound[kind + number]
         if hasattr(self, "make_" + kind):
             made = json.dumps(getattr(self, "make_" + kind)(argument), ensure_ascii=False)
+        elif not hasattr(World, kind):
+            raise SystemExit("no such placeholder: `%s`" % text)
         else:
             made = json.dumps(str(getattr(self.world, kind)(argument)), ensure_ascii=False)[1:-1]
         if number:

@@ -1,13 +1,20 @@
 """aiocoap as server and as client of the resources that coap_peer.cpp describes.
 
-usage: aiocoap_peer.py server | client PORT
+usage: aiocoap_peer.py server | client PORT [FOLDER]     with a folder for its keys: OSCORE
 """
 import asyncio
+import json
+import pathlib
 import socket
 import sys
+import types
 
-import aiocoap
-from aiocoap import resource
+# aiocoap speaks OSCORE only when these two are there; nothing here calls them (group signatures, EDHOC).
+for name in ("ge25519", "lakers"):
+    sys.modules.setdefault(name, types.ModuleType(name))
+
+import aiocoap  # noqa: E402
+from aiocoap import resource  # noqa: E402
 
 LARGE = bytes(97 + i % 26 for i in range(5000))
 
@@ -65,8 +72,20 @@ async def serve():
     await asyncio.get_running_loop().create_future()
 
 
-async def client(port):
+# coap_peer.cpp has the same.
+KEYS = {"sender-id_ascii": "c", "recipient-id_ascii": "s", "secret_hex": "0102030405060708090a0b0c0d0e0f10",
+        "salt_hex": "9e7ca92223786340"}
+
+
+def use_oscore(context, port, folder):
+    pathlib.Path(folder, "settings.json").write_text(json.dumps(KEYS))
+    context.client_credentials.load_from_dict({f"coap://127.0.0.1:{port}/*": {"oscore": {"basedir": folder}}})
+
+
+async def client(port, keys_folder):
     context = await aiocoap.Context.create_client_context()
+    if keys_folder:
+        use_oscore(context, port, keys_folder)
     failures = 0
 
     def judge(what, good):
@@ -107,7 +126,7 @@ async def client(port):
 def main():
     if sys.argv[1] == "server":
         asyncio.run(serve())
-    return asyncio.run(client(int(sys.argv[2])))
+    return asyncio.run(client(int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
 
 
 if __name__ == "__main__":

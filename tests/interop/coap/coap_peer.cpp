@@ -11,7 +11,7 @@
 #include <set>
 #include <string>
 
-#include "gateway/coap/exchanger.h"
+#include "gateway/coap/oscore_protection.h"
 #include "gateway/coap/uri.h"
 #include "host/clock.h"
 #include "host/random.h"
@@ -21,6 +21,7 @@ namespace {
 
 using namespace ravine;
 using namespace ravine::gateway::coap;
+namespace security = ravine::gateway::security;
 
 constexpr Duration kSlow = 1500ms;
 constexpr Duration kTick = 300ms;
@@ -40,11 +41,32 @@ ExchangerOptions options_of(bool unlimited) {
   return options;
 }
 
+// The keys of one test are used once, so nothing has to last.
+class ForgetfulStore final : public security::SequenceStore {
+ public:
+  Result<> persist(ByteView) override { return {}; }
+};
+
+// aiocoap_peer.py has the same.
+security::OscoreParameters test_keys() {
+  security::OscoreParameters keys;
+  keys.master_secret = *decode_hex("0102030405060708090a0b0c0d0e0f10");
+  keys.master_salt = *decode_hex("9e7ca92223786340");
+  keys.sender_id = to_bytes(as_bytes("s"));
+  keys.recipient_id = to_bytes(as_bytes("c"));
+  return keys;
+}
+
 // One socket, one machine.
 class Loop {
  public:
-  Loop(host::UdpSocket socket, const ExchangerOptions& options)
-      : socket_(std::move(socket)), machine(options, random_) {}
+  Loop(host::UdpSocket socket, const ExchangerOptions& options, bool oscore = false)
+      : context_(*security::OscoreContext::make(test_keys(), store_)),
+        protection_(random_),
+        socket_(std::move(socket)),
+        machine(options, random_, oscore ? &protection_ : nullptr) {
+    protection_.add(context_);
+  }
 
   // Waits for a datagram or the next deadline, at most `limit`, and lets the machine work.
   void turn(Duration limit) {
@@ -84,6 +106,9 @@ class Loop {
   }
 
   host::SystemRandom random_;
+  ForgetfulStore store_;
+  security::OscoreContext context_;
+  OscoreProtection protection_;
   host::UdpSocket socket_;
   host::ReceiveBuffers buffers_;
 
@@ -242,7 +267,8 @@ int main(int count, char** words) {
   }
   const std::uint16_t port = socket->local_address().port;
   if (role == "server") {
-    Loop loop(std::move(*socket), options_of(count > 2));
+    const std::string_view how = count > 2 ? words[2] : "";
+    Loop loop(std::move(*socket), options_of(how == "unlimited"), how == "oscore");
     fmt::print("listening {}\n", port);
     std::fflush(stdout);
     Server(loop).run();
@@ -252,6 +278,6 @@ int main(int count, char** words) {
     Loop loop(std::move(*socket), options_of(true));
     return server ? run_client(loop, *server, words[3]) : 2;
   }
-  fmt::print(stderr, "usage: coap_peer server [unlimited] | client PORT PATHS\n");
+  fmt::print(stderr, "usage: coap_peer server [unlimited|oscore] | client PORT PATHS\n");
   return 2;
 }

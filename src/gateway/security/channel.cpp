@@ -10,7 +10,8 @@ namespace ravine::gateway::security {
 namespace {
 
 constexpr std::uint8_t kStateVersion = 1;
-constexpr std::size_t kChecksumSize = 4;  // against damage on disk, not against people
+constexpr std::size_t kChecksumSize = 4;                      // against damage on disk, not against people
+constexpr std::uint8_t kPrevious = 1, kNext = 2, kProof = 4;  // which parts follow in the state
 constexpr std::uint64_t kMaxSkip = 4096;
 constexpr std::uint64_t kRekeyRetry = 32;     // numbers of ours until an unanswered attempt is made again
 constexpr std::uint64_t kLongAnswerAge = 32;  // numbers of the other side after which six bits are not enough
@@ -76,16 +77,18 @@ Result<SecureChannel> SecureChannel::restore(ByteView state, SequenceStore& stor
   ConnectionId id{};
   in.read_into(id);
   const std::uint8_t parts = in.read_u8();
-  if (!in.ok() || version != kStateVersion || role_value < 1 || role_value > 2 || parts > 3) return damaged;
+  if (!in.ok() || version != kStateVersion || role_value < 1 || role_value > 2 ||
+      (parts & ~unsigned{kPrevious | kNext | kProof}) != 0)
+    return damaged;
   const auto role = static_cast<Role>(role_value);
   auto current = Generation::decode(in, role, options.max_sends);
   if (!current) return damaged;
   auto impl = std::make_unique<Impl>(Impl{role, id, options, &store, &random, std::move(*current)});
-  if ((parts & 1) != 0) {
+  if ((parts & kPrevious) != 0) {
     impl->previous = Generation::decode(in, role, options.max_sends);
     if (!impl->previous) return damaged;
   }
-  if ((parts & 2) != 0) {
+  if ((parts & kNext) != 0) {
     auto generation = Generation::decode(in, role, options.max_sends);
     Impl::Offer offer;
     offer.number = in.read_u64();
@@ -94,7 +97,8 @@ Result<SecureChannel> SecureChannel::restore(ByteView state, SequenceStore& stor
     impl->next = std::move(generation);
     impl->offer = offer;
   }
-  if (in.remaining() != 0) return damaged;
+  if ((parts & kProof) != 0) in.read_into(impl->proof.emplace());
+  if (!in.ok() || in.remaining() != 0) return damaged;
   return SecureChannel(std::move(impl));
 }
 
@@ -103,7 +107,8 @@ Bytes SecureChannel::Impl::encode() const {
   out.write_u8(kStateVersion);
   out.write_u8(static_cast<std::uint8_t>(role));
   out.write(id);
-  out.write_u8(static_cast<std::uint8_t>((previous ? 1 : 0) | (next ? 2 : 0)));
+  out.write_u8(
+      static_cast<std::uint8_t>((previous ? kPrevious : 0) | (next ? kNext : 0) | (proof ? kProof : 0)));
   current.encode(out);
   if (previous) previous->encode(out);
   if (next) {
@@ -111,6 +116,7 @@ Bytes SecureChannel::Impl::encode() const {
     out.write_u64(offer ? offer->number : 0);
     out.write(offer ? offer->nonce : RekeyNonce{});
   }
+  if (proof) out.write(*proof);
   const Hash checksum = sha256(out.view());
   out.write(ByteView(checksum).first(kChecksumSize));
   return out.take();

@@ -182,12 +182,14 @@ void SecureChannel::Impl::handle_rekey_answer(const Generation& generation, std:
   // up its own.
   std::optional<Generation> next_before = std::move(next);
   next.reset();
+  const std::optional<RekeyNonce> proof_before = proof;
+  proof = *theirs;
   if (persist()) {
-    proof = *theirs;
     offer.reset();
     rekey_wanted = false;
     return;
   }
+  proof = proof_before;
   current = std::move(*previous);
   previous = std::move(before);
   next = std::move(next_before);

@@ -129,6 +129,20 @@ TEST(Rekey, asked_by_a_side_that_only_answers_afterwards_is_still_confirmed) {
   ends.exchange(ends.near, ends.far);
 }
 
+TEST(Rekey, is_confirmed_even_when_the_side_that_asked_and_only_answers_restarts) {
+  Ends ends;
+  ends.far.rekey();
+  ends.exchange(ends.far, ends.near);
+  ends.exchange(ends.far, ends.near);
+  ends.expect_generation(1);
+  ends.far.rekey();
+  ends.exchange(ends.far, ends.near);
+  EXPECT_EQ(ends.far.generation(), 2U);
+  ends.restart(ends.far);
+  for (int i = 0; i < 3; ++i) ends.exchange(ends.near, ends.far);
+  ends.expect_generation(2);
+}
+
 TEST(Rekey, a_lost_answer_leaves_the_old_keys_and_it_is_tried_again) {
   Ends ends;
   ends.near.rekey();

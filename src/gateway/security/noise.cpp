@@ -32,6 +32,7 @@ std::vector<Secret<32>> noise_hkdf(ByteView chaining_key, ByteView input, std::s
   Result<Bytes> bytes = hkdf_expand(extracted, {}, 32 * count);
   ensure(bytes.ok());
   std::vector<Secret<32>> outputs;
+  outputs.reserve(count);
   for (std::size_t i = 0; i < count; ++i)
     outputs.push_back(Secret<32>::copy_of(ByteView(*bytes).subspan(32 * i, 32)));
   wipe(*bytes);

@@ -12,6 +12,14 @@ def read_lines(path):
     ]
 
 
+def encoded(path):
+    """Identifiers in a path as most clients write them."""
+    route, mark, query = path.partition("?")
+    for character in "!#$:@":
+        route = route.replace(character, "%%%02X" % ord(character))
+    return route + mark + query
+
+
 class Material:
     def __init__(self, folder):
         self.events = {}
@@ -73,7 +81,9 @@ class Material:
         name, route, status, template = family
         instance = self.instance(seed, chance)
         value = self.value(instance, template)
-        method, path = ("GET", "") if route is None else (route["method"], instance.fill(route["path"]))
+        method, path = (
+            ("GET", "") if route is None else (route["method"], encoded(instance.fill(route["path"])))
+        )
         # The first instances fill the dictionary, where indentation would only take room.
         body = (
             style.write_short(value, instance.rng) if chance == 1.0 else style.write_any(value, instance.rng)
@@ -110,7 +120,7 @@ class Material:
                 exchanges.append(
                     {
                         "method": route["method"],
-                        "path": instance.fill(route["path"]),
+                        "path": encoded(instance.fill(route["path"])),
                         "req": request and style.write(instance.json(request), "compact", instance.rng),
                         "status": status,
                         "resp": style.write(instance.json(answer), "compact", instance.rng),

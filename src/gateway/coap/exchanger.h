@@ -45,6 +45,7 @@ struct ExchangerOptions {
   std::size_t max_body = std::size_t{1} << 20;  // bytes of one body, either way; over it 4.13
   std::size_t held_bytes = std::size_t{4}
                            << 20;  // bodies half received, and bodies kept for their later blocks
+  std::size_t held_bodies = 1024;  // in all, each kind
   std::size_t held_per_peer = 16;  // such bodies of one peer, each kind
   Duration hold = 247s;            // such a body is dropped when nobody asked or added for so long
   unsigned attempts = 3;           // times that a block may fail before a broken transfer is given up
@@ -177,8 +178,9 @@ class Exchanger {
   struct Kept {  // a response whose later blocks may be asked for
     Message head;
     Bytes body;
-    Bytes
-        parked_for;  // non-empty: the answer to the request with this body tag was too large to send unproved
+    std::size_t counted = 0;
+    // Non-empty: the answer to the request with this body tag was too large to send unproved.
+    Bytes parked_for;
     Instant expires_at;
   };
 
@@ -207,7 +209,7 @@ class Exchanger {
   void refuse(Instant now, RequestId id, const Serving& serving, Code code,
               std::optional<std::uint32_t> size1);
   bool keep(const HeldKey& key, Kept kept);
-  void notify_one(Instant now, Observer& observer, const Message& response);
+  void notify_one(Instant now, Observer& observer, const std::shared_ptr<const Message>& response);
   void remove_observer(ObserverId id);
   std::size_t sealing_bytes(std::uint64_t binding) const;
   void expire_held(Instant now);
@@ -224,7 +226,8 @@ class Exchanger {
   std::map<RequestId, Serving> serving_;
   std::map<HeldKey, Upload> uploads_;
   std::map<HeldKey, Kept> kept_;
-  std::map<ObserverId, Message> latest_;  // to follow a confirmable notification that is under way
+  std::map<ObserverId, std::shared_ptr<const Message>>
+      latest_;  // to follow a confirmable notification that is under way
   std::size_t held_bytes_ = 0;
   std::uint64_t next_id_ = 1;
   std::uint64_t next_tag_ = 0;

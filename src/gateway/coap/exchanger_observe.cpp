@@ -36,16 +36,17 @@ void Exchanger::remove_observer(ObserverId id) {
 }
 
 void Exchanger::notify(Instant now, const std::string& resource, const Message& response) {
+  const auto shared = std::make_shared<const Message>(response);
   for (const ObserverId id : observers_.observers_of(resource)) {
-    notify_one(now, *observers_.find(id), response);
+    notify_one(now, *observers_.find(id), shared);
     if (!is_success(response.code)) remove_observer(id);
   }
   drain(now);
 }
 
-void Exchanger::notify_one(Instant now, Observer& observer, const Message& response) {
+void Exchanger::notify_one(Instant now, Observer& observer, const std::shared_ptr<const Message>& response) {
   const ObserverId id = observer.id;
-  const bool final = !is_success(response.code);
+  const bool final = !is_success(response->code);
   bool repeat_confirmable = false;
   if (observer.in_flight != 0 && endpoint_.is_waiting(observer.in_flight)) {
     endpoint_.cancel(observer.in_flight);
@@ -62,7 +63,7 @@ void Exchanger::notify_one(Instant now, Observer& observer, const Message& respo
   serving.token = observer.token;
   serving.binding = observer.binding;
   const bool confirmable = observers_.number_next(now, observer) || repeat_confirmable;
-  Message head = response;
+  Message head = *response;
   Bytes body = std::move(head.payload);
   head.payload.clear();
   if (!final) head.set_uint(kObserve, observer.sequence);
@@ -74,7 +75,7 @@ void Exchanger::notify_one(Instant now, Observer& observer, const Message& respo
     if (!head.has(kEtag)) head.add(kEtag, entity_tag_of(body));
     message = slice(serving, head, body, room);
     head.remove(kObserve);
-    keep({serving.from, serving.key}, Kept{std::move(head), std::move(body), {}, now + options_.hold});
+    keep({serving.from, serving.key}, Kept{std::move(head), std::move(body), 0, {}, now + options_.hold});
   }
   if (observer.binding != 0) {
     Result<Message> sealed = protection_->seal_response(observer.binding, message);
@@ -101,7 +102,7 @@ void Exchanger::handle(Instant now, SeparateOutcome& event) {
   observer->in_flight = 0;
   observers_.handle_confirmed(now, *observer);
   if (const auto held = latest_.find(event.context); held != latest_.end()) {
-    const Message latest = std::move(held->second);
+    const std::shared_ptr<const Message> latest = std::move(held->second);
     latest_.erase(held);
     notify_one(now, *observer, latest);
   }

@@ -28,7 +28,7 @@ void Exchanger::expire_held(Instant now) {
   }
   std::erase_if(kept_, [&](const auto& entry) {
     if (entry.second.expires_at > now) return false;
-    held_bytes_ -= entry.second.body.size();
+    held_bytes_ -= entry.second.counted;
     return true;
   });
 }
@@ -39,7 +39,7 @@ bool Exchanger::make_room(std::size_t bytes) {
     const auto oldest = std::min_element(kept_.begin(), kept_.end(), [](const auto& a, const auto& b) {
       return a.second.expires_at < b.second.expires_at;
     });
-    held_bytes_ -= oldest->second.body.size();
+    held_bytes_ -= oldest->second.counted;
     kept_.erase(oldest);
   }
   return held_bytes_ + bytes <= options_.held_bytes;
@@ -108,7 +108,8 @@ bool Exchanger::take_upload(Instant now, RequestId id, Message& request, Serving
       refuse(now, id, serving, Code::request_entity_incomplete, std::nullopt);
       return false;
     }
-    if (count_of(uploads_, serving.from) >= options_.held_per_peer) {
+    const bool many = count_of(uploads_, serving.from) >= options_.held_per_peer;
+    if (many || uploads_.size() >= options_.held_bodies) {
       refuse(now, id, serving, Code::service_unavailable, std::nullopt);
       return false;
     }
@@ -116,7 +117,7 @@ bool Exchanger::take_upload(Instant now, RequestId id, Message& request, Serving
   }
   Upload& upload = at->second;
   upload.expires_at = now + options_.hold;
-  if (!make_room(request.payload.size())) {
+  if (!make_room(request.payload.size() + serving.key.size())) {
     held_bytes_ -= upload.counted;
     uploads_.erase(at);
     refuse(now, id, serving, Code::service_unavailable, std::nullopt);
@@ -124,8 +125,9 @@ bool Exchanger::take_upload(Instant now, RequestId id, Message& request, Serving
   }
   using Outcome = BodyAssembler::Outcome;
   const Outcome outcome = upload.body.add(*serving.block1, request.payload);
-  held_bytes_ = held_bytes_ - upload.counted + upload.body.size();
-  upload.counted = upload.body.size();
+  held_bytes_ -= upload.counted;
+  upload.counted = upload.body.size() + serving.key.size();
+  held_bytes_ += upload.counted;
   switch (outcome) {
     case Outcome::more:
     case Outcome::repeated:
@@ -215,7 +217,7 @@ Result<> Exchanger::respond(Instant now, RequestId request, Message response) {
   const std::optional<Block> block = block_of(first, kBlock2, malformed);
   const bool unproved = encoded_size(first) + serving.token.size() + sealing > room;
   if (unproved || (block && block->more)) {
-    Kept kept{std::move(response), std::move(body), {}, now + options_.hold};
+    Kept kept{std::move(response), std::move(body), 0, {}, now + options_.hold};
     if (unproved && !is_safe(serving.code)) kept.parked_for = serving.body_tag;
     keep({serving.from, serving.key}, std::move(kept));
   }
@@ -253,7 +255,7 @@ Message Exchanger::slice(const Serving& serving, const Message& head, ByteView b
 
 bool Exchanger::keep(const HeldKey& key, Kept kept) {
   if (const auto old = kept_.find(key); old != kept_.end()) {
-    held_bytes_ -= old->second.body.size();
+    held_bytes_ -= old->second.counted;
     kept_.erase(old);
   }
   if (count_of(kept_, key.first) >= options_.held_per_peer) {
@@ -261,11 +263,12 @@ bool Exchanger::keep(const HeldKey& key, Kept kept) {
     for (auto at = oldest; at != kept_.end() && at->first.first == key.first; ++at) {
       if (at->second.expires_at < oldest->second.expires_at) oldest = at;
     }
-    held_bytes_ -= oldest->second.body.size();
+    held_bytes_ -= oldest->second.counted;
     kept_.erase(oldest);
   }
-  if (!make_room(kept.body.size())) return false;
-  held_bytes_ += kept.body.size();
+  kept.counted = kept.body.size() + encoded_size(kept.head) + key.second.size();
+  if (kept_.size() >= options_.held_bodies || !make_room(kept.counted)) return false;
+  held_bytes_ += kept.counted;
   kept_.emplace(key, std::move(kept));
   return true;
 }

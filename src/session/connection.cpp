@@ -13,6 +13,9 @@ namespace ravine::session {
 namespace {
 
 // RFC 9000 §14.1: what every path carries, and what first packets are padded to.
+// RFC 9002 §6.2.2 suggests 333 ms, which gives a handshake three repetitions in ten seconds; with this one it
+// has five, and a lossy link is no dead one. Long links pay with a repeated flight or two. After a move too.
+constexpr Duration kInitialRtt = 100ms;
 constexpr std::uint32_t kMinPayload = 1200;
 constexpr std::uint32_t kMaxPayload = 65527;
 
@@ -86,7 +89,7 @@ void Connection::Impl::fill_settings(ngtcp2_settings& settings) {
   ngtcp2_settings_default(&settings);
   settings.initial_ts = last_now.nanoseconds;
   settings.cc_algo = options.congestion == CongestionControl::bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
-  if (options.initial_rtt > Duration{0}) settings.initial_rtt = nanoseconds(options.initial_rtt);
+  settings.initial_rtt = nanoseconds(options.initial_rtt > Duration{0} ? options.initial_rtt : kInitialRtt);
   settings.handshake_timeout = nanoseconds(options.handshake_timeout);
   settings.max_window = options.limits.receive_window;
   settings.max_stream_window = options.limits.stream_receive_window;
@@ -232,6 +235,13 @@ ReadOutcome Connection::read(Instant now, SyntheticPath path, std::uint8_t ecn, 
   return impl.handle_read_status(status);
 }
 
+std::uint64_t Connection::opened_packets() const {
+  return impl_->opened.opened();
+}
+std::uint64_t Connection::fresh_packets() const {
+  return impl_->opened.fresh();
+}
+
 void Connection::handle_timeout(Instant now) {
   const ngtcp2_tstamp at = impl_->tick(now);
   if (impl_->closed) return;
@@ -354,6 +364,10 @@ bool Connection::is_stream_finished(StreamId stream) const {
 std::uint64_t Connection::stream_unacknowledged(StreamId stream) const {
   const Stream* found = impl_->streams.find(stream);
   return found == nullptr ? 0 : found->send.held();
+}
+
+bool Connection::has_unacknowledged_end() const {
+  return !impl_->closed && impl_->streams.has_unacknowledged_end();
 }
 
 std::size_t Connection::open_streams() const {

@@ -114,6 +114,10 @@ class Connection {
   // --- inputs of the driver
   ReadOutcome read(Instant now, SyntheticPath path, std::uint8_t ecn, ByteView packet);
   void handle_timeout(Instant now);
+  // Packets read so far that were authentic, and of them those newer than all before: signs of life of the
+  // peer.
+  std::uint64_t opened_packets() const;
+  std::uint64_t fresh_packets() const;
 
   // --- outputs of the driver
   // Writes packets into `space` and appends them to `packets`; returns bytes used. Respects pacing and
@@ -164,6 +168,7 @@ class Connection {
   bool is_stream_finished(StreamId stream) const;
   std::uint64_t stream_unacknowledged(StreamId stream) const;
   std::size_t open_streams() const;
+  bool has_unacknowledged_end() const;  // of a stream that was finished here
 
   // --- datagrams
   enum class DatagramOutcome : std::uint8_t { queued, too_large, queue_full, unsupported };

@@ -36,7 +36,7 @@ struct NetworkOptions {
 struct EndpointLimits {
   std::size_t sessions = 20000;
   std::size_t half_open = 4096;  // handshakes not complete; above: Initials without a token are dropped
-  std::size_t retry_above_half_open = 256;  // above: Retry
+  std::size_t retry_above_half_open = 192;  // above: Retry; each takes about 66 KiB
   std::size_t half_open_per_prefix = 256;   // per /24 or /56
   std::size_t events = 1u << 20;
   std::size_t offers = 1024;
@@ -126,7 +126,7 @@ class Endpoint {
   const CloseReason* close_reason(SessionId id) const;  // of the session_closed event just polled
   // Sends raw bytes from the same socket, for hole punching: at most 3 per address and second, ≤ 1200 bytes.
   Result<> punch(Instant now, const Route& route, ByteView bytes);
-  void close_all(Instant now, AppError code);
+  void close_all(Instant now, AppError code);  // at once
   void set_accepting(bool accept);
   // already_exists: the label is occupied. limit_reached: EndpointLimits::offers.
   Result<> add_offer(Instant now, const OfferOptions& offer);

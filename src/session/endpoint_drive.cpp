@@ -138,8 +138,13 @@ void Endpoint::Impl::keep_books(Instant now, Session::Impl& session) {
   if (session.phase == Phase::established && !session.is_guest() && !session.converged) {
     session.converged = true;
     index_peer(session);
-    converge(session);
+    const auto known = peers.find({session.network.value, session.info.peer.id});
+    if (known != peers.end() && known->second.size() > 1) {
+      session::converge(now, session, sessions_of(known->second),
+                        networks[session.network.value].options.local.id);
+    }
   }
+  settle_contest(session);
   keep_ticket(session);
   drain_superseded(now, session);
   if (!session.is_live()) unindex_peer(session);
@@ -163,27 +168,24 @@ void Endpoint::Impl::unindex_peer(Session::Impl& session) {
     peers.erase(known);
     return;
   }
-  // Whoever was to make way for this session stays after all, unless the peer was told already.
-  for (const SessionId id : known->second) {
-    Session::Impl* other = live(id);
-    if (other != nullptr && other->superseded && !other->goaway_sent && !other->goaway_heard)
-      other->superseded = false;
-  }
+  revive(sessions_of(known->second));
 }
 
-void Endpoint::Impl::converge(Session::Impl& session) {
-  const auto known = peers.find({session.network.value, session.info.peer.id});
-  if (known == peers.end() || known->second.size() < 2) return;
-  const identity::PeerId own = networks[session.network.value].options.local.id;
-  for (const SessionId id : known->second) {
-    Session::Impl* other = live(id);
-    if (other == nullptr || other == &session || other->phase != Phase::established || other->superseded)
-      continue;
-    Session::Impl& goes = stays(session, *other, own) ? *other : session;
-    // Of two dials of the peer, the peer says which one goes.
-    if (session.role == other->role && session.role == Role::acceptor) continue;
-    goes.superseded = true;
-    touch(goes);
+std::vector<Session::Impl*> Endpoint::Impl::sessions_of(const std::vector<SessionId>& ids) {
+  std::vector<Session::Impl*> all;
+  for (const SessionId id : ids) {
+    if (Session::Impl* session = live(id); session != nullptr) all.push_back(session);
+  }
+  return all;
+}
+
+void Endpoint::Impl::settle_contest(Session::Impl& session) {
+  if (session.contenders.empty() || session.last_packet <= session.contended_at) return;
+  for (const SessionId id : std::exchange(session.contenders, {})) {
+    Session::Impl* const other = live(id);
+    if (other == nullptr || session.superseded) continue;
+    other->superseded = true;
+    touch(*other);
   }
 }
 
@@ -191,7 +193,8 @@ void Endpoint::Impl::keep_ticket(Session::Impl& session) {
   while (auto ticket = session.connection->poll_ticket()) {
     if (session.role != Role::dialler || !session.info.has_certificate || !session.keys_exported) continue;
     const PeerKey key{session.network.value, session.info.peer.id};
-    if (tickets.insert_or_assign(key, std::move(*ticket)).second) ticket_order.push_back(key);
+    Remembered remembered{std::move(*ticket), session.connection->smoothed_rtt()};
+    if (tickets.insert_or_assign(key, std::move(remembered)).second) ticket_order.push_back(key);
     while (tickets.size() > options.limits.tickets) {
       tickets.erase(ticket_order.front());
       ticket_order.pop_front();

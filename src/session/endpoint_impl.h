@@ -52,6 +52,8 @@ struct Endpoint::Impl final : EndpointCore, AcceptSelector {
   static void prepare(Network& network, ByteView secret);
   Network* network_of(NetworkId id);
   ConnectionOptions connection_options(Role role) const;
+  // Of a direct path; known: of an earlier session to this peer, 0 if there was none.
+  static Duration first_round_trip(const Route& route, Duration known);
   Result<SessionId> dial(Instant now, const DialOptions& dial);
   Result<std::unique_ptr<Connection>> connect(Instant now, const DialOptions& dial, Network& network,
                                               PathLabels labels);
@@ -89,7 +91,8 @@ struct Endpoint::Impl final : EndpointCore, AcceptSelector {
   void keep_books(Instant now, Session::Impl& session);
   void index_peer(Session::Impl& session);
   void unindex_peer(Session::Impl& session);
-  void converge(Session::Impl& session);
+  std::vector<Session::Impl*> sessions_of(const std::vector<SessionId>& ids);
+  void settle_contest(Session::Impl& session);
   void arm(Session::Impl& session);
   void disarm(Session::Impl& session);
   void heap_swap(std::size_t a, std::size_t b);
@@ -112,7 +115,11 @@ struct Endpoint::Impl final : EndpointCore, AcceptSelector {
   std::deque<RawPacket> raw;
   std::size_t raw_bytes = 0;
   std::vector<OutgoingPacket> scratch;
-  std::unordered_map<PeerKey, Bytes, PeerKeyHash> tickets;
+  struct Remembered {  // of the last session that we dialled
+    Bytes ticket;
+    Duration round_trip{0};
+  };
+  std::unordered_map<PeerKey, Remembered, PeerKeyHash> tickets;
   std::deque<PeerKey> ticket_order;
   struct Punches {
     Instant since;

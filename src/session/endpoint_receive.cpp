@@ -212,6 +212,7 @@ void Endpoint::Impl::accept(Instant now, const FirstFlight& flight, const OfferO
                             const Route& route, std::uint8_t ecn, ByteView packet) {
   ConnectionOptions made = connection_options(Role::acceptor);
   made.selector = this;
+  if (offer == nullptr) made.initial_rtt = first_round_trip(route, Duration{0});
   auto connection = Connection::accept(now, std::move(made), random, clock, options.static_secret,
                                        flight.label, flight.initial, SyntheticPath{0, 0});
   if (!connection) {

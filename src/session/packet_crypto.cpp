@@ -63,7 +63,8 @@ void set_retry_key(ngtcp2_conn* connection, ProtectionBackend backend) {
   ngtcp2_conn_set_retry_aead(connection, &aead, &context);
 }
 
-int install_initial_keys(ngtcp2_conn* connection, const ngtcp2_cid& dcid, ProtectionBackend backend) {
+int install_initial_keys(ngtcp2_conn* connection, const ngtcp2_cid& dcid, PacketCrypto& crypto) {
+  const ProtectionBackend backend = crypto.backend;
   InitialSecrets secrets;
   if (!derive_initial_secrets(secrets, {dcid.data, dcid.datalen})) return NGTCP2_ERR_CALLBACK_FAILURE;
   const bool acceptor = ngtcp2_conn_is_server(connection) != 0;
@@ -73,6 +74,7 @@ int install_initial_keys(ngtcp2_conn* connection, const ngtcp2_cid& dcid, Protec
       !transmit.derive(backend, algorithm, acceptor ? secrets.server : secrets.client)) {
     return NGTCP2_ERR_CALLBACK_FAILURE;
   }
+  receive.aead->opened = &crypto.opened;
   ngtcp2_crypto_ctx context = make_context(algorithm, 0);
   context.max_decryption_failure = 0;
   ngtcp2_conn_set_initial_crypto_ctx(connection, &context);
@@ -96,6 +98,7 @@ int install_direction(ngtcp2_conn* connection, PacketCrypto& crypto, ngtcp2_encr
   const auto header = keys.header_context();
   const std::uint8_t* iv = keys.raw.iv.data();
   int status = 0;
+  if (receives) keys.aead->opened = &crypto.opened;
   if (level == NGTCP2_ENCRYPTION_LEVEL_HANDSHAKE) {
     status = receives ? ngtcp2_conn_install_rx_handshake_key(connection, &aead, iv, kNonceSize, &header)
                       : ngtcp2_conn_install_tx_handshake_key(connection, &aead, iv, kNonceSize, &header);
@@ -144,7 +147,7 @@ int on_tls_secret(gnutls_session_t session, gnutls_record_encryption_level_t tls
 
 int on_client_initial(ngtcp2_conn* connection, void* user_data) {
   const ngtcp2_cid* dcid = ngtcp2_conn_get_dcid(connection);
-  if (install_initial_keys(connection, *dcid, crypto_of(user_data).backend) != 0) {
+  if (install_initial_keys(connection, *dcid, crypto_of(user_data)) != 0) {
     return NGTCP2_ERR_CALLBACK_FAILURE;
   }
   const int status =
@@ -153,11 +156,11 @@ int on_client_initial(ngtcp2_conn* connection, void* user_data) {
 }
 
 int on_receive_client_initial(ngtcp2_conn* connection, const ngtcp2_cid* dcid, void* user_data) {
-  return install_initial_keys(connection, *dcid, crypto_of(user_data).backend);
+  return install_initial_keys(connection, *dcid, crypto_of(user_data));
 }
 
 int on_receive_retry(ngtcp2_conn* connection, const ngtcp2_pkt_hd* header, void* user_data) {
-  return install_initial_keys(connection, header->scid, crypto_of(user_data).backend);
+  return install_initial_keys(connection, header->scid, crypto_of(user_data));
 }
 
 // RFC 9001 §6.1: the next secret, key and IV of one direction; the header key stays.
@@ -189,6 +192,7 @@ int on_update_key(ngtcp2_conn* connection, std::uint8_t* rx_secret, std::uint8_t
     return NGTCP2_ERR_CALLBACK_FAILURE;
   }
   receive->scanner = &crypto.scanner;
+  receive->opened = &crypto.opened;
   rx->native_handle = receive;
   tx->native_handle = transmit;
   return 0;
@@ -207,6 +211,7 @@ int on_decrypt(std::uint8_t* out, const ngtcp2_crypto_aead*, const ngtcp2_crypto
                const std::uint8_t* associated, std::size_t associated_size) {
   auto* key = static_cast<AeadKey*>(context->native_handle);
   if (!key->open(out, {cipher, size}, nonce, {associated, associated_size})) return NGTCP2_ERR_DECRYPT;
+  if (key->opened != nullptr) key->opened->note({associated, associated_size});
   if (key->scanner != nullptr) key->scanner->scan({out, size - kTagSize});
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <gnutls/gnutls.h>
 #include <ngtcp2/ngtcp2.h>
 
+#include "session/opened_packets.h"
 #include "session/packet_protection.h"
 #include "session/stop_scanner.h"
 
@@ -16,6 +17,7 @@ struct PacketCrypto {
   ProtectionBackend backend = ProtectionBackend::gnutls;  // resolved
   std::uint64_t packets_per_key = 1u << 23;
   StopScanner scanner;
+  OpenedPackets opened;
 };
 
 // Sets client_initial, recv_client_initial, recv_retry, update_key, encrypt, decrypt, hp_mask, the two delete

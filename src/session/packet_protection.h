@@ -12,6 +12,7 @@
 
 namespace ravine::session {
 
+class OpenedPackets;
 class StopScanner;
 
 enum class AeadAlgorithm : std::uint8_t { aes_128_gcm, chacha20_poly1305 };
@@ -47,7 +48,8 @@ class AeadKey {
 
   ProtectionBackend backend() const { return backend_; }
   AeadAlgorithm algorithm() const { return algorithm_; }
-  StopScanner* scanner = nullptr;  // sees what open() yields; set on 1-RTT receive keys
+  OpenedPackets* opened = nullptr;  // hears of what open() accepts; set on receive keys
+  StopScanner* scanner = nullptr;   // sees what open() yields; set on 1-RTT receive keys
 
  private:
   struct Tables;

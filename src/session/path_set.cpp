@@ -16,6 +16,8 @@ constexpr Duration kLateAnswer = 10s;  // then an answer says nothing any more
 constexpr Duration kMinCandidateWait = 60ms, kMaxCandidateWait = 500ms;
 constexpr Duration kCandidateLife = 3s;
 constexpr Duration kCandidateInterval = 20ms;
+constexpr Duration kMaxAskInterval = 1s;
+constexpr std::size_t kUnvalidatedFactor = 3;  // RFC 9000 §9.3.1
 constexpr double kAnswersPerSecond = 200;
 constexpr double kAnswerBurst = 64;
 
@@ -82,32 +84,39 @@ void PathSet::start(Instant now) {
 }
 
 Duration PathSet::answer_wait(const Path& path) {
-  if (path.smoothed_rtt.count() == 0) return 1s;
-  return std::clamp<Duration>(path.smoothed_rtt * 3, kMinAnswerWait, kMaxAnswerWait);
+  const Duration round_trip = std::max(path.smoothed_rtt, path.quic_rtt);
+  if (round_trip.count() == 0) return 1s;
+  return std::clamp<Duration>(round_trip * 3, kMinAnswerWait, kMaxAnswerWait);
 }
 
 Duration PathSet::candidate_wait(const Path& path) {
-  if (path.smoothed_rtt.count() == 0) return kMaxCandidateWait;
-  return std::clamp<Duration>(path.smoothed_rtt * 3, kMinCandidateWait, kMaxCandidateWait);
+  const Duration round_trip = std::max(path.smoothed_rtt, path.quic_rtt);
+  if (round_trip.count() == 0) return kMaxCandidateWait;
+  return std::clamp<Duration>(round_trip * 3, kMinCandidateWait, kMaxCandidateWait);
+}
+
+PathSet::Source PathSet::source_of(const Path& path, const Route& from) {
+  if (!path.has_route) return Source::unknown;
+  if (same_source(path.route, from)) return Source::known;
+  return path.kind == PathKind::direct ? Source::candidate : Source::refused;
 }
 
 PathSet::Source PathSet::note_packet(Instant now, Path& path, const Route& from, std::size_t size) {
   ++path.packets_received;
   path.bytes_received += size;
-  if (!path.has_route) return Source::unknown;
-  if (same_source(path.route, from)) {
-    path.last_received = now;
-    return Source::known;
-  }
-  if (path.kind != PathKind::direct) return Source::refused;
-  start_candidate(now, path, from);
-  return Source::candidate;
+  const Source source = source_of(path, from);
+  if (source == Source::known) path.last_received = now;
+  if (source == Source::candidate) note_candidate(now, path, from, size);
+  return source;
 }
 
-void PathSet::start_candidate(Instant now, Path& path, const Route& from) {
+void PathSet::note_candidate(Instant now, Path& path, const Route& from, std::size_t size) {
   if (!started_) return;
-  for (const Path::Candidate& candidate : path.candidates) {
-    if (same_source(candidate.route, from)) return;
+  for (Path::Candidate& candidate : path.candidates) {
+    if (!same_source(candidate.route, from)) continue;
+    candidate.heard = now;
+    candidate.allowance += kUnvalidatedFactor * size;
+    return ask_candidate(now, path, candidate);
   }
   if (now < path.next_candidate) return;
   path.next_candidate = now + kCandidateInterval;
@@ -118,9 +127,24 @@ void PathSet::start_candidate(Instant now, Path& path, const Route& from) {
     path.candidates.erase(oldest);
   }
   if (path.candidates.empty()) path.old_answered = false;
-  path.candidates.push_back({from, now, next_nonce_, false});
-  order_request(now, path, from, kMinEchoSize, Path::Outstanding::Use::candidate);
-  path.old_nonce = next_nonce_;
+  Path::Candidate candidate;
+  candidate.route = from;
+  candidate.started = candidate.heard = candidate.next_ask = now;
+  candidate.allowance = kUnvalidatedFactor * size;
+  path.candidates.push_back(candidate);
+  ask_candidate(now, path, path.candidates.back());
+}
+
+// Asks again until it answers: the echo may be lost, most likely on the full link on which addresses change,
+// and a peer that only receives has no reason to send another packet that would show where it is.
+void PathSet::ask_candidate(Instant now, Path& path, Path::Candidate& candidate) {
+  if (candidate.answered || now < candidate.next_ask || candidate.allowance < kMinEchoSize) return;
+  candidate.allowance -= kMinEchoSize;
+  candidate.interval = candidate.interval.count() == 0
+                           ? candidate_wait(path)
+                           : std::min<Duration>(candidate.interval * 2, kMaxAskInterval);
+  candidate.next_ask = now + candidate.interval;
+  order_request(now, path, candidate.route, kMinEchoSize, Path::Outstanding::Use::candidate);
   order_request(now, path, path.route, kMinEchoSize, Path::Outstanding::Use::old_address);
 }
 
@@ -146,7 +170,7 @@ bool PathSet::settle_candidates(Instant now, Path& path) {
     }
   }
   std::erase_if(path.candidates,
-                [&](const Path::Candidate& candidate) { return now >= candidate.started + kCandidateLife; });
+                [&](const Path::Candidate& candidate) { return now >= candidate.heard + kCandidateLife; });
   return false;
 }
 
@@ -173,6 +197,10 @@ PathSet::EchoEffect PathSet::handle_echo(Instant now, Path& path, const Echo& ec
     answer_tokens_ -= 1;
     Order order{path.id, from, {EchoType::answer, path.id, next_nonce_++, echo.nonce}, kMinEchoSize};
     orders_.push_back(order);
+    for (Path::Candidate& candidate : path.candidates) {
+      if (same_source(candidate.route, from))
+        candidate.allowance -= std::min(candidate.allowance, kMinEchoSize);
+    }
     if (started_ && path.state != PathState::current && path.last_answer == Instant{}) path.next_echo = now;
     return EchoEffect::none;
   }
@@ -184,7 +212,7 @@ PathSet::EchoEffect PathSet::handle_echo(Instant now, Path& path, const Echo& ec
   path.outstanding.erase(request);
   if (answered.use == Path::Outstanding::Use::candidate) {
     for (Path::Candidate& candidate : path.candidates) {
-      if (candidate.nonce == answered.nonce) candidate.answered = true;
+      if (candidate.route.remote == answered.to) candidate.answered = true;
     }
     return settle_candidates(now, path) ? EchoEffect::rebound : EchoEffect::none;
   }
@@ -225,7 +253,7 @@ void PathSet::order_request(Instant now, Path& path, const Route& route, std::ui
   const std::uint64_t nonce = next_nonce_++;
   if (orders_.size() >= kMaxOrders) return;
   if (path.outstanding.size() >= kMaxOutstanding) path.outstanding.erase(path.outstanding.begin());
-  path.outstanding.push_back({nonce, now, size, use});
+  path.outstanding.push_back({nonce, now, size, use, false, route.remote});
   orders_.push_back({path.id, route, {EchoType::request, path.id, nonce, 0}, size});
 }
 
@@ -286,7 +314,9 @@ void PathSet::handle_timeout(Instant now) {
   if (!started_) return;
   for (Path& path : paths_) {
     expire_outstanding(now, path);
-    settle_candidates(now, path);
+    if (!settle_candidates(now, path)) {
+      for (Path::Candidate& candidate : path.candidates) ask_candidate(now, path, candidate);
+    }
     if (now < path.next_echo) continue;
     if (!path.has_route || !path.agreed) {
       path.next_echo = Instant::never();
@@ -314,8 +344,12 @@ Deadline PathSet::next_deadline() const {
     if (waiting != path.outstanding.end())
       deadline.earlier(waiting->sent_at + answer_wait(path), "echo answer");
     for (const Path::Candidate& candidate : path.candidates) {
-      const Duration wait = candidate.answered ? candidate_wait(path) : kCandidateLife;
-      deadline.earlier(candidate.started + wait, "rebinding");
+      if (candidate.answered) {
+        deadline.earlier(candidate.started + candidate_wait(path), "rebinding");
+        continue;
+      }
+      deadline.earlier(candidate.heard + kCandidateLife, "rebinding");
+      if (candidate.allowance >= kMinEchoSize) deadline.earlier(candidate.next_ask, "rebinding");
     }
   }
   return deadline;

@@ -29,6 +29,7 @@ struct Path {
   Instant last_received;    // any packet on its label from its address
   Instant last_answer;      // newest answered echo; origin: never answered
   Duration smoothed_rtt{0};
+  Duration quic_rtt{0};  // of QUIC's packets on the current path: the session tells it; 0: unknown
   double loss = 0;
   std::uint32_t mtu = 1200;
   std::uint64_t packets_received = 0, packets_sent = 0, bytes_received = 0, bytes_sent = 0;
@@ -46,18 +47,20 @@ struct Path {
     std::uint32_t size = 0;
     enum class Use : std::uint8_t { liveness, size_test, candidate, old_address } use = Use::liveness;
     bool late = false;  // counted as lost; an answer after all says that the round trip became longer
+    SocketAddress to;
   };
   std::vector<Outstanding> outstanding;  // oldest first, ≤ kMaxOutstanding
 
   // Rebinding (RFC 9000 §9.3 does this inside QUIC; here the packet's label says which path it is).
   struct Candidate {
     Route route;
-    Instant started;
-    std::uint64_t nonce = 0;
+    Instant started, heard;  // first and newest packet from there
+    Instant next_ask;
+    Duration interval{0};
+    std::size_t allowance = 0;  // bytes that may go there before it answered
     bool answered = false;
   };
   std::vector<Candidate> candidates;  // ≤ kMaxCandidates
-  std::uint64_t old_nonce = 0;
   bool old_answered = false;
   Instant next_candidate;  // earliest time for another one
 
@@ -90,6 +93,8 @@ class PathSet {
     refused,    // forwarded path, wrong hop
     unknown,    // the path has no address yet
   };
+  static Source source_of(const Path& path, const Route& from);
+  // An authenticated packet arrived; a candidate's address is tested from now on.
   Source note_packet(Instant now, Path& path, const Route& from, std::size_t size);
 
   enum class EchoEffect : std::uint8_t { none, answered, validated, rebound };
@@ -131,7 +136,8 @@ class PathSet {
                      Path::Outstanding::Use use);
   void set_state(Path& path, PathState state, const char* reason);
   void note_answer(Instant now, Path& path, const Path::Outstanding& request);
-  void start_candidate(Instant now, Path& path, const Route& from);
+  void note_candidate(Instant now, Path& path, const Route& from, std::size_t size);
+  void ask_candidate(Instant now, Path& path, Path::Candidate& candidate);
   bool settle_candidates(Instant now, Path& path);
   void expire_outstanding(Instant now, Path& path);
   void schedule_next(Instant now, Path& path);

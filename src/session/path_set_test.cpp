@@ -122,6 +122,46 @@ TEST_F(Paths, a_candidate_is_refused_when_the_old_address_answers) {
   EXPECT_EQ(paths.rebindings, 0u);
 }
 
+TEST_F(Paths, a_candidate_is_asked_again_when_its_echo_is_lost) {
+  paths.find(0)->smoothed_rtt = 20ms;
+  paths.note_packet(now, *paths.find(0), route(66), 1200);
+  orders();  // lost
+  advance(60ms);
+  const auto again = orders();
+  ASSERT_EQ(again.size(), 2u);
+  EXPECT_EQ(again[0].route, route(66));
+  EXPECT_EQ(again[1].route, route(1));
+  now = now + 20ms;
+  EXPECT_EQ(answer(0, again[0], route(66)), PathSet::EchoEffect::rebound);
+  EXPECT_EQ(paths.find(0)->route, route(66));
+}
+
+TEST_F(Paths, a_candidate_gets_less_than_three_times_what_came_from_it) {
+  std::size_t received = 0, sent = 0;
+  for (int i = 0; i < 3; ++i) {
+    paths.note_packet(now, *paths.find(0), route(66), 40);
+    received += 40;
+    for (int turn = 0; turn < 20; ++turn) {
+      for (const auto& order : orders()) sent += order.route == route(66) ? order.size : 0;
+      EXPECT_LE(sent, 3 * received);
+      advance(100ms);
+    }
+  }
+  EXPECT_GT(sent, received);
+}
+
+TEST_F(Paths, a_candidate_waits_for_the_old_address_as_long_as_quic_says) {
+  paths.find(0)->quic_rtt = 30ms;
+  paths.note_packet(now, *paths.find(0), route(66), 1200);
+  const auto sent = orders();
+  now = now + 30ms;
+  EXPECT_EQ(answer(0, sent[0], route(66)), PathSet::EchoEffect::none);
+  advance(59ms);
+  EXPECT_EQ(paths.find(0)->route, route(1));
+  advance(1ms);
+  EXPECT_EQ(paths.find(0)->route, route(66));
+}
+
 TEST_F(Paths, candidates_from_many_addresses_stay_bounded) {
   for (std::uint8_t host = 2; host < 200; ++host) {
     now = now + 25ms;

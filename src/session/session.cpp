@@ -10,6 +10,7 @@
 namespace ravine::session {
 namespace {
 constexpr Duration kMinDrain = 300ms;  // at least 3 PTO (RFC 9000 §10.2); PTO may be unknown yet
+constexpr Duration kLinger = 1s;
 constexpr std::size_t kSmallestSpace = 2048;
 constexpr std::size_t kWriteQuantum = 64 * 1024;
 }  // namespace
@@ -27,7 +28,7 @@ bool Session::is_established() const {
   return impl_->phase == Phase::established;
 }
 bool Session::is_closing() const {
-  return !impl_->is_live() || impl_->superseded;
+  return !impl_->is_live() || impl_->superseded || impl_->linger;
 }
 void Session::set_context(void* context) {
   impl_->context = context;
@@ -38,9 +39,20 @@ void* Session::context() const {
 
 void Session::close(Instant now, AppError code, std::string text) {
   if (!impl_->is_live()) return;
-  impl_->connection->close(now, code, text);
-  CloseReason reason{CloseCause::local_application, static_cast<std::uint64_t>(code), std::move(text)};
-  impl_->finish(now, std::move(reason), true);
+  const bool gentle = code == AppError::none || code == AppError::shutdown;
+  if (gentle && !impl_->linger && impl_->phase == Phase::established &&
+      impl_->connection->has_unacknowledged_end()) {
+    impl_->linger = Impl::Linger{code, std::move(text), now + kLinger};
+    impl_->touch();
+    return;
+  }
+  impl_->close_now(now, code, std::move(text));
+}
+
+void Session::Impl::close_now(Instant now, AppError code, std::string text) {
+  if (!is_live()) return;
+  connection->close(now, code, text);
+  finish(now, {CloseCause::local_application, static_cast<std::uint64_t>(code), std::move(text)}, true);
 }
 
 bool Session::Impl::may_use(StreamId stream) const {
@@ -53,6 +65,7 @@ Result<StreamId> Session::open_stream(StreamKind kind, void* context) {
   if (self.phase != Phase::established) {
     return Error{ErrorKind::unreachable, "session is not established yet: wait for session_established"};
   }
+  if (self.linger) return Error{ErrorKind::closed, "session is closing: dial again"};
   if (self.superseded) {
     return Error{ErrorKind::closed, "session is being replaced by the peer's other one: use find_peer()"};
   }
@@ -254,7 +267,9 @@ void Session::Impl::settle(Instant now) {
   }
   handle_verdicts(now);
   follow_path_changes(now);
-  if (connection->is_closed()) finish(now, connection->close_reason(), true);
+  if (connection->is_closed()) return finish(now, connection->close_reason(), true);
+  if (linger && (now >= linger->until || !connection->has_unacknowledged_end()))
+    close_now(now, linger->code, linger->text);
 }
 
 void Session::Impl::handle_timeout(Instant now) {
@@ -290,6 +305,7 @@ Deadline Session::Impl::next_deadline() const {
   const Deadline liveness = liveness_deadline();
   deadline.earlier(liveness.at, liveness.reason);
   deadline.earlier(drain_at, "superseded");
+  if (linger) deadline.earlier(linger->until, "last data");
   return deadline;
 }
 

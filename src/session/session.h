@@ -25,7 +25,9 @@ class Session {
   void set_context(void* context);
   void* context() const;
 
-  // Closes with an application error. Streams end; session_closed follows.
+  // Closes with an application error. Streams end; session_closed follows. With `none` and `shutdown`,
+  // streams that were finished get up to a second for what the peer did not acknowledge yet; a second call
+  // ends that.
   void close(Instant now, AppError code, std::string text = {});
 
   // --- streams (RFC 9000 §2). Calls on an unknown or ended stream do nothing and return nothing.

@@ -144,6 +144,7 @@ void Session::Impl::handle_control(Instant now, const wire::ControlMessage& mess
     }
     case wire::ControlMessage::kGoaway:
       goaway_heard = true;
+      converged = false;  // the endpoint compares again
       break;
     case wire::ControlMessage::kPing: {
       wire::ControlMessage pong;

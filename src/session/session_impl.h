@@ -64,6 +64,13 @@ struct Session::Impl {
   Deadline next_deadline() const;
   void finish(Instant now, CloseReason reason, bool send_close);
   void answer_while_closing(const Route& from);
+  void close_now(Instant now, AppError code, std::string text);
+  struct Linger {  // closed by the application; what it finished before is still under way
+    AppError code = AppError::none;
+    std::string text;
+    Instant until;
+  };
+  std::optional<Linger> linger;
   bool is_guest() const { return info.alpn == kJoinAlpn; }
   bool is_live() const { return phase < Phase::closing; }
   std::optional<identity::PeerId> peer_id() const;
@@ -97,6 +104,9 @@ struct Session::Impl {
   bool converged = false;  // compared with the other sessions to this peer
   identity::PeerId indexed_peer;
   bool superseded = false;  // another session to this peer stays
+  // Later sessions to this peer, which make way once a packet shows that this one is alive.
+  std::vector<SessionId> contenders;
+  Instant contended_at;
   bool goaway_sent = false, goaway_heard = false;
   Instant drain_at = Instant::never();  // acceptor: drop it then
   Instant last_packet;
@@ -110,7 +120,8 @@ struct Session::Impl {
     std::uint32_t suffix = 0;
     SyntheticPath path;
   };
-  std::vector<Binding> bindings;  // connection ID suffix → path on which it first came, ≤ kMaxBindings
+  std::vector<Binding> bindings;   // connection ID suffix → path on which it first came, ≤ kMaxBindings
+  bool tentative_binding = false;  // the newest one, until QUIC accepted its packet
   std::uint16_t next_epoch = 0;
   void receive(Instant now, PathId path, const Route& from, std::uint8_t ecn, MutableBytes packet);
   void handle_echo(Instant now, Path& path, const Route& from, ByteView packet);
@@ -164,6 +175,7 @@ struct Session::Impl {
   void check_silence(Instant now);
   void check_stall(Instant now);
   void lift_send_limit(Instant now);
+  void wake_after_rebinding(Instant now);
   void check_black_hole(Instant now);
   void check_handshake_path(Instant now);
   void leave_dead_path(Instant now);

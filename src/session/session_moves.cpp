@@ -14,7 +14,7 @@ constexpr Duration kMaxProbeInterval = 2s;
 constexpr Duration kMigrationWait = 1s;  // for the verdict, before the next one
 constexpr Duration kCarryRetry = 500ms;
 constexpr Duration kAskInterval = 500ms;
-constexpr Duration kSelfMoveInterval = 2s;
+constexpr Duration kSelfMoveInterval = 1s;
 constexpr Duration kWishLife = 3s;
 constexpr Duration kHandshakeTurn = 300ms;  // then the first flight is tried over the next path of the set-up
 constexpr Duration kMinSilence = 300ms;
@@ -272,6 +272,17 @@ void Session::Impl::lift_send_limit(Instant now) {
   if (path == lifted || known == nullptr || known->last_answer == Instant{}) return;
   lifted = path;
   connection->lift_amplification_limit(now);
+}
+
+// What was in flight went to the old address and is lost. A QUIC that backed off meanwhile would find that
+// out as late again as the silence took.
+void Session::Impl::wake_after_rebinding(Instant now) {
+  if (phase < Phase::confirmed || connection->bytes_in_flight() == 0) return;
+  waiting = {};
+  waiting.since = waiting.quic_since = now;
+  if (connection->next_deadline().at > now + connection->probe_timeout()) {
+    move_current_anew(now, "peer's address changed");
+  }
 }
 
 void Session::Impl::check_handshake_path(Instant now) {

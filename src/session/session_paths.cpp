@@ -56,6 +56,7 @@ std::optional<SyntheticPath> Session::Impl::synthetic_path(PathId arrival, ByteV
     path.epoch = known->epoch;
   }
   bindings.push_back({suffix, path});
+  tentative_binding = true;
   return path;
 }
 
@@ -65,14 +66,10 @@ void Session::Impl::receive(Instant now, PathId id_of_path, const Route& from, s
   Path* path = paths.find(id_of_path);
   if (!is_live() || path == nullptr) return;
   if (is_echo(packet)) return handle_echo(now, *path, from, packet);
-  switch (paths.note_packet(now, *path, from, packet.size())) {
-    case PathSet::Source::refused:
-    case PathSet::Source::unknown:
-      ++core.counters.wrong_source;
-      return;
-    case PathSet::Source::candidate:
-    case PathSet::Source::known:
-      break;
+  const PathSet::Source source = PathSet::source_of(*path, from);
+  if (source == PathSet::Source::refused || source == PathSet::Source::unknown) {
+    ++core.counters.wrong_source;
+    return;
   }
   const std::size_t at = wire::label_offset(packet);
   if (at == 0) return;
@@ -82,13 +79,20 @@ void Session::Impl::receive(Instant now, PathId id_of_path, const Route& from, s
     ++core.counters.malformed;
     return;
   }
+  const std::uint64_t opened = connection->opened_packets(), fresh = connection->fresh_packets();
+  connection->read(now, *synthetic, ecn, packet);
+  // Nothing but QUIC's acceptance makes a packet count: not as a sign of life, nor for the path that its
+  // connection ID belongs to, nor for the peer's address.
+  if (connection->opened_packets() == opened && tentative_binding) bindings.pop_back();
+  tentative_binding = false;
+  if (connection->fresh_packets() == fresh) return;
+  paths.note_packet(now, *path, from, packet.size());
   last_packet = now;
   if (synthetic->slot != path->id) {
     note_carried(now, path->id);
   } else {
     note_received(now, path->id, true);
   }
-  connection->read(now, *synthetic, ecn, packet);
 }
 
 void Session::Impl::note_carried(Instant now, PathId arrival) {
@@ -128,8 +132,12 @@ void Session::Impl::handle_echo(Instant now, Path& path, const Route& from, Byte
 
 void Session::Impl::follow_path_changes(Instant now) {
   if (!is_live()) return;
-  core.counters.rebindings += paths.rebindings - rebindings_counted;
-  rebindings_counted = paths.rebindings;
+  if (paths.rebindings != rebindings_counted) {
+    core.counters.rebindings += paths.rebindings - rebindings_counted;
+    rebindings_counted = paths.rebindings;
+    wake_after_rebinding(now);
+  }
+  current().quic_rtt = connection->smoothed_rtt();
   lift_send_limit(now);
   const PathId slot = connection->current_path().slot;
   if (slot != current_slot && paths.find(slot) != nullptr) {

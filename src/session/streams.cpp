@@ -334,6 +334,15 @@ void Streams::close_all(std::uint64_t code) {
   });
 }
 
+bool Streams::has_unacknowledged_end() const {
+  bool found = false;
+  table_.for_each([&](const Stream& stream) {
+    found |= stream.fin_wanted && !stream.send_dead && !stream.transport_closed &&
+             (!stream.fin_sent || stream.send.held() > 0);
+  });
+  return found;
+}
+
 void Streams::forget(StreamId id) {
   Stream* stream = find(id);
   if (stream == nullptr || !stream->closed_told) return;

@@ -107,7 +107,8 @@ class Streams {
   void consume(StreamId id, std::size_t size);
   bool is_finished(StreamId id) const;
   std::size_t open_count() const { return table_.size() - over_; }
-  void forget(StreamId id);  // a stream that is over; another one stays
+  bool has_unacknowledged_end() const;  // a finished stream whose end, or data before it, may still be lost
+  void forget(StreamId id);             // a stream that is over; another one stays
 
   // --- what ngtcp2 reports. `stream` is null for a stream that we do not hold.
   void on_open(StreamId id);

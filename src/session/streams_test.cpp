@@ -266,6 +266,35 @@ TEST_F(StreamTest, hold_no_memory_after_a_hundred_thousand_of_them) {
   EXPECT_EQ(acceptor().open_streams(), 0u);
 }
 
+TEST_F(StreamTest, can_be_read_after_its_end_was_polled_until_it_is_forgotten) {
+  pair->keep_events = false;
+  const auto stream = dialler().open_stream(StreamKind::bidirectional, nullptr);
+  ASSERT_TRUE(stream.ok());
+  dialler().write_stream(*stream, as_bytes("x"));
+  pair->run(1s);
+  ASSERT_EQ(read_all(acceptor(), *stream), "x");
+  int mark = 0;
+  acceptor().set_stream_context(*stream, &mark);
+  acceptor().finish_stream(*stream);
+  pair->run(1s);
+  dialler().finish_stream(*stream);
+  pair->run(1s);
+  std::vector<EventKind> kinds;
+  while (const auto event = acceptor().poll_event()) {
+    if (event->stream == *stream) kinds.push_back(event->kind);
+  }
+  ASSERT_FALSE(kinds.empty());
+  EXPECT_EQ(kinds.back(), EventKind::stream_closed);
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), EventKind::stream_closed), 1);
+  EXPECT_EQ(acceptor().open_streams(), 0u);
+  EXPECT_TRUE(acceptor().is_stream_finished(*stream));
+  EXPECT_EQ(acceptor().stream_context(*stream), &mark);
+  EXPECT_EQ(acceptor().write_stream(*stream, as_bytes("y")), 0u);
+  acceptor().forget_stream(*stream);
+  EXPECT_FALSE(acceptor().is_stream_finished(*stream));
+  EXPECT_EQ(acceptor().stream_context(*stream), nullptr);
+}
+
 TEST_F(StreamTest, reset_by_the_thousand_close_the_connection) {
   ConnectionOptions options = network.acceptor_options();
   options.limits.peer_resets_per_second = 100;

@@ -318,6 +318,27 @@ TEST(Dial, malformed_datagrams_change_nothing) {
   EXPECT_TRUE(two.finish_transfer(2s));
 }
 
+// Also one whose first flight still gets through and whose answer does not.
+TEST(Dial, one_that_begins_in_a_blackout_of_2_seconds_succeeds_within_3) {
+  for (const Duration since : {0ms, 12ms, 500ms, 900ms, 1300ms, 1900ms}) {
+    for (const Duration delay : {1ms, 10ms, 45ms}) {
+      World world(20);
+      Two two(world);
+      world.all_links([&](Link& link) { link.delay = delay; });
+      const bool first_gets_through = since == Duration(12ms);
+      const auto set_down = [&](bool down) { world.all_links([&](Link& link) { link.down = down; }); };
+      world.both(two.alice, two.bob, [&](Link& link) { link.delay = delay; });
+      if (first_gets_through) {
+        world.link(two.bob, two.alice).down = true;
+      } else {
+        set_down(true);
+      }
+      world.at(world.now + (2s - since), [&] { set_down(false); });
+      EXPECT_TRUE(two.connect(3s)) << since.count() << " ns into it, delay " << delay.count() << " ns";
+    }
+  }
+}
+
 TEST(Dial, an_unreachable_peer_ends_in_a_handshake_timeout) {
   World world(10);
   Two two(world);

@@ -1,4 +1,5 @@
 // Several paths: labels, substitution, moving, carrying, rebinding, black holes.
+#include "session/path_echo.h"
 #include "sim/scenario.h"
 
 namespace ravine::sim {
@@ -177,6 +178,47 @@ TEST(Paths, rebinding_is_survived_when_only_the_acceptor_sends) {
     }
     EXPECT_TRUE(two.finish_transfer(60s));
     EXPECT_LT(two.alice.longest_gap, Duration(3s));
+  }));
+}
+
+// The echoes that test the new address get lost, as on a link whose queue is full; alice, who only receives,
+// has nothing more to say.
+TEST(Paths, rebinding_is_survived_when_the_first_echoes_are_lost) {
+  EXPECT_TRUE(same_twice(15, [](World& world) {
+    Two two(world);
+    Nat& nat = world.put_behind_nat(two.alice, 1);
+    world.all_links([](Link& link) { link.bits_per_second = 5e6; });
+    ASSERT_TRUE(two.connect());
+    two.bob.send(two.of_bob().id(), 10'000'000);
+    int lose = 0;
+    world.tap = [&](const SocketAddress& from, const SocketAddress&, const Bytes& bytes) {
+      return from == two.bob.address && session::is_echo(bytes) && lose > 0 && lose-- > 0;
+    };
+    for (int i = 0; i < 3; ++i) {
+      world.run(4s);
+      nat.rebind();
+      lose = 3;
+    }
+    EXPECT_TRUE(two.finish_transfer(60s));
+    EXPECT_GE(two.bob.endpoint().counters().rebindings, 3u);
+    EXPECT_LT(two.alice.longest_gap, Duration(1500ms));
+  }));
+}
+
+TEST(Paths, rebinding_lets_the_acceptors_bytes_flow_again_within_a_second) {
+  EXPECT_TRUE(same_twice(16, [](World& world) {
+    Two two(world);
+    Nat& nat = world.put_behind_nat(two.alice, 1);
+    world.all_links([](Link& link) { link.bits_per_second = 20e6; });
+    ASSERT_TRUE(two.connect());
+    two.bob.send(two.of_bob().id(), 120'000'000);
+    for (int i = 0; i < 12; ++i) {
+      world.run(5s);
+      nat.rebind();
+    }
+    EXPECT_TRUE(two.finish_transfer(60s));
+    EXPECT_TRUE(two.alive());
+    EXPECT_LT(two.alice.longest_gap, Duration(1s));
   }));
 }
 

@@ -34,13 +34,16 @@ Authority& authority() {
   return one;
 }
 
-session::test::TestClock wall_clock;
+std::int64_t wall_offset = 0;  // seconds
+struct JumpingClock final : WallClock {
+  UnixTime unix_time() const override { return {session::test::kTestTime + wall_offset}; }
+} wall_clock;
 constexpr std::string_view kServerName = "network.sim";
 std::uint64_t virtual_seconds = 0;
 
 time_t virtual_time(time_t* out) {
-  const auto time =
-      static_cast<time_t>(session::test::kTestTime + static_cast<std::int64_t>(virtual_seconds));
+  const auto time = static_cast<time_t>(session::test::kTestTime + wall_offset +
+                                        static_cast<std::int64_t>(virtual_seconds));
   if (out != nullptr) *out = time;
   return time;
 }
@@ -216,6 +219,7 @@ std::uint64_t Node::written() const {
 World::World(std::uint64_t world_seed) : random(world_seed), seed(world_seed) {
   gnutls_global_set_time_function(virtual_time);
   virtual_seconds = 0;
+  wall_offset = 0;
 }
 World::~World() = default;
 
@@ -237,6 +241,10 @@ Node& World::add(const std::string& name, std::uint8_t host,
   const SocketAddress address{IpAddress::v4({10, 0, 0, host}), 4433};
   nodes.push_back(std::make_unique<Node>(*this, name, address, std::move(options)));
   return *nodes.back();
+}
+
+void World::jump_wall_clock(std::int64_t seconds) {
+  wall_offset += seconds;
 }
 
 void World::both(const Node& a, const Node& b, const std::function<void(Link&)>& change) {
@@ -309,7 +317,7 @@ void World::send(SocketAddress from, SocketAddress to, std::uint8_t ecn, Bytes b
   const auto inside = nat_inside_.find(to.ip);
   Link& way = links_[{sender, inside == nat_inside_.end() ? to.ip : inside->second}];
   ++way.packets;
-  bool lost = way.down || bytes.size() > way.mtu;
+  bool lost = way.down || bytes.size() > way.mtu || (way.drop_ecn && ecn != 0);
   if (!lost && way.burst_left > 0) {
     --way.burst_left;
     lost = true;

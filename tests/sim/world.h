@@ -28,8 +28,8 @@ struct Link {
   double duplicate = 0, corrupt = 0, reorder = 0;  // shares; a reordered packet takes twice the delay
   double bits_per_second = 0;                      // 0: infinite
   Duration queue = 50ms;
-  std::size_t mtu = 1472;  // bytes of UDP payload
-  bool down = false, bleach_ecn = false;
+  std::size_t mtu = 1472;                                   // bytes of UDP payload
+  bool down = false, bleach_ecn = false, drop_ecn = false;  // drop_ecn: packets marked ECT are lost
   unsigned burst_left = 0;
   Instant free_at;
   std::uint64_t packets = 0, lost = 0;
@@ -129,6 +129,8 @@ class World {
   void run(Duration time);
   bool run_until(const std::function<bool()>& done, Duration limit);
   void send(SocketAddress from, SocketAddress to, std::uint8_t ecn, Bytes bytes, bool from_inside = true);
+  void leap(Duration time) { now = now + time; }  // everybody slept: what was due is late
+  void jump_wall_clock(std::int64_t seconds);
   double chance() { return random.unit(); }
   void note(std::string_view what, std::uint64_t value);  // into the digest
   std::uint64_t digest() const { return digest_; }

@@ -339,6 +339,7 @@ Result<> CoapEndpoint::respond(Instant now, RequestId request, Message response)
 void CoapEndpoint::demand_proof(Instant now, RequestId request) {
   const auto at = pending_.find(request);
   if (at == pending_.end()) return;
+  if (peers_.open(now, at->second.from) == nullptr) return erase_pending(request);
   Message response;
   challenge(now, at->second.from, response);
   (void)respond(now, request, std::move(response)).ok();

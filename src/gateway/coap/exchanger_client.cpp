@@ -125,7 +125,13 @@ Result<CallId> Exchanger::call(Instant now, const SocketAddress& to, Message req
   call.exponent = *exponent;
   call.in = BodyAssembler(options_.max_body);
   if (how.observe) call.request.set_uint(kObserve, 0);
-  if (call.body.size() > (std::size_t{16} << call.exponent) && is_upload_ambiguous(to)) {
+  const bool in_blocks = call.body.size() > (std::size_t{16} << call.exponent);
+  // The later blocks of two answers to FETCH differ in nothing but the bodies that asked (RFC 9175 §3.5).
+  const bool asks_by_body = call.request.code == Code::fetch && !call.body.empty() &&
+                            std::any_of(calls_.begin(), calls_.end(), [&](const auto& entry) {
+                              return entry.second.to == to && entry.second.request.code == Code::fetch;
+                            });
+  if ((in_blocks && is_upload_ambiguous(to)) || asks_by_body) {
     call.request.set_uint(kRequestTag, ++next_tag_ & 0xffffffff);
   }
   call.id = next_id_++;
@@ -300,10 +306,15 @@ bool Exchanger::continue_upload(Instant now, Call& call, const Message& response
   return true;
 }
 
+// Begins a download anew. The request goes again with its body, for the peer may have forgotten it; a
+// notification's rest is asked for without.
 void Exchanger::restart(Instant now, Call& call, std::string_view why) {
-  if (++call.restarts > kMaxRestarts) return fail(call, CallFault::inconsistent, std::string(why));
+  if (++call.restarts > kMaxRestarts || !is_idempotent(call.request.code)) {
+    return fail(call, CallFault::inconsistent, std::string(why));
+  }
   call.in = BodyAssembler(options_.max_body);
-  call.receiving = true;
+  call.receiving = call.standing != 0;
+  call.sent = 0;
   send_step(now, call);
 }
 

@@ -169,8 +169,9 @@ bool Exchanger::answer_from_kept(Instant now, RequestId id, const Message& reque
   const auto at = kept_.find({serving.from, serving.key});
   const bool later = serving.block2 && serving.block2->number > 0;
   if (at == kept_.end()) {
-    // The body is gone, and asking the owner again would repeat an effect.
-    if (!later || is_safe(request.code)) return false;
+    // The answer is gone. Asking the owner again would repeat an effect, or lack the body that FETCH asked
+    // by.
+    if (!later || request.code == Code::get) return false;
     refuse(now, id, serving, Code::request_entity_incomplete, std::nullopt);
     return true;
   }

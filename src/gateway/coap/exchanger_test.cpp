@@ -52,6 +52,10 @@ struct Pair {
     Message response;
     response.code = is_safe(request.request.code) ? Code::content : Code::changed;
     response.payload = request.request.code == Code::get ? resource : request.request.payload;
+    const Bytes once = response.payload;
+    for (std::size_t copy = 1; copy < repeat; ++copy) {
+      response.payload.insert(response.payload.end(), once.begin(), once.end());
+    }
     if (request.request.uint_option(kObserve) == 0 && observable) {
       EXPECT_TRUE(server.accept_observer(link.now, request.id, "r").ok());
     }
@@ -72,6 +76,7 @@ struct Pair {
   VirtualLink<Exchanger> link;
   Bytes resource;
   bool observable = false;
+  std::size_t repeat = 1;  // of the body in the answer
   bool final = true;
   std::size_t wanted = 1;
   std::size_t handled = 0;
@@ -303,6 +308,39 @@ TEST(Exchanger, fetch_and_patch_carry_bodies_like_any_method) {
     ASSERT_TRUE(pair.run());
     EXPECT_EQ(pair.answers[id][0].payload, body);
   }
+}
+
+TEST(Exchanger, two_fetches_at_a_time_get_each_its_own_answer) {
+  ExchangerOptions options;
+  options.endpoint.timing.nstart = 4;
+  options.block_exponent = 4;
+  Pair pair({.jitter = 300ms, .seed = 2}, options);
+  pair.repeat = 5;
+  pair.wanted = 3;
+  std::map<CallId, Bytes> expected;
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    const Bytes body = body_of(i == 2 ? 2000 : 250, i);
+    expected[pair.call(request_of(Code::fetch, "same", body))] = body;
+  }
+  ASSERT_TRUE(pair.run());
+  for (const auto& [id, body] : expected) {
+    ASSERT_EQ(pair.answers[id].size(), 1u);
+    EXPECT_EQ(pair.answers[id][0].payload.size(), 5 * body.size());
+    EXPECT_TRUE(std::equal(body.begin(), body.end(), pair.answers[id][0].payload.begin()));
+  }
+}
+
+TEST(Exchanger, an_answer_to_fetch_that_was_forgotten_is_an_error_and_no_other_answer) {
+  ExchangerOptions options;
+  options.hold = 1ms;  // the server forgets the answer at once
+  options.block_exponent = 4;
+  Pair pair({.delay = 400ms}, options);
+  pair.repeat = 5;
+  const CallId id = pair.call(request_of(Code::fetch, "a", body_of(250, 1)));
+  ASSERT_TRUE(pair.run(1h));
+  ASSERT_EQ(pair.answers[id].size(), 1u);
+  EXPECT_EQ(pair.answers[id][0].code, Code::request_entity_incomplete);
+  EXPECT_EQ(pair.handled, 1u);
 }
 
 TEST(Exchanger, small_blocks_are_asked_for_on_a_thin_link) {

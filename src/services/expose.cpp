@@ -29,6 +29,8 @@ struct Entry {
   std::map<std::uint64_t, std::function<void()>> open;  // how to end each open connection
 };
 using EntryHandle = std::shared_ptr<Entry>;
+// One of a peer's connections, from its admission to its end.
+using Seat = std::shared_ptr<void>;
 
 // A local UDP socket for one flow of one peer, connected to the target.
 class ExposedFlow : public std::enable_shared_from_this<ExposedFlow> {
@@ -124,22 +126,36 @@ struct ExposeService::Impl : std::enable_shared_from_this<Impl> {
       return stream->refuse(AppError::refused,
                             fmt::format("{} port {} is not open to this peer", word, request.port()));
     }
-    if (connections[info.id] >= kMaxConnectionsPerPeer) {
-      ++counters.over_limit;
-      return stream->refuse(AppError::limit, "too many connections from this peer");
-    }
     if (protocol == Protocol::udp && request.flow() != static_cast<std::uint64_t>(stream->stream_id())) {
       return stream->refuse(AppError::protocol, "the flow number is not the stream's");
     }
-    resolve(entry, stream);
+    Seat seat = take_seat(info.id);
+    if (!seat) {
+      ++counters.over_limit;
+      return stream->refuse(AppError::limit, "too many connections from this peer");
+    }
+    resolve(entry, stream, std::move(seat));
+  }
+
+  // Null when the peer has kMaxConnectionsPerPeer, those that are still being connected among them.
+  Seat take_seat(session::SessionId session) {
+    std::size_t& taken = connections[session];
+    if (taken >= kMaxConnectionsPerPeer) return nullptr;
+    ++taken;
+    return Seat(this, [weak = weak_from_this(), session](void*) {
+      const auto self = weak.lock();
+      if (!self) return;
+      const auto found = self->connections.find(session);
+      if (found != self->connections.end() && --found->second == 0) self->connections.erase(found);
+    });
   }
 
   // Looks the target up once; every address is checked before it is used.
-  void resolve(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream) {
+  void resolve(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream, Seat seat) {
     if (const auto ip = IpAddress::parse(entry->target.host)) {
-      return reach(entry, stream, {{*ip, entry->target.port}});
+      return reach(entry, stream, {{*ip, entry->target.port}}, std::move(seat));
     }
-    const auto found = [weak = weak_from_this(), entry, stream](Addresses addresses) {
+    const auto found = [weak = weak_from_this(), entry, stream, seat](Addresses addresses) {
       const auto self = weak.lock();
       if (!self) return;
       std::vector<SocketAddress> remotes;
@@ -153,26 +169,29 @@ struct ExposeService::Impl : std::enable_shared_from_this<Impl> {
         self->log.warning("the target of port {} has no usable address", entry->exposure.port);
         return stream->refuse(AppError::unreachable, "the target has no usable address");
       }
-      self->reach(entry, stream, std::move(remotes));
+      self->reach(entry, stream, std::move(remotes), seat);
     };
     if (!context.resolve) return found(Error{ErrorKind::unsupported, "this node looks up no names"});
     context.resolve(entry->target.host, found);
   }
 
   void reach(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream,
-             std::vector<SocketAddress> remotes) {
+             std::vector<SocketAddress> remotes, Seat seat) {
     if (entry->removed) return stream->refuse(AppError::not_found, "the port is no longer exposed");
-    if (entry->exposure.protocol == Protocol::udp) return open_udp(entry, stream, remotes.front());
+    if (entry->exposure.protocol == Protocol::udp)
+      return open_udp(entry, stream, remotes.front(), std::move(seat));
     auto holder = std::make_shared<std::shared_ptr<PendingConnect>>();
     stream->on_gone([holder] { holder->reset(); });
     *holder = connect_tcp(context.loop, std::move(remotes), kTargetTimeout,
-                          [weak = weak_from_this(), entry, stream, holder](Result<Socket> socket) {
-                            if (const auto self = weak.lock()) self->join(entry, stream, std::move(socket));
+                          [weak = weak_from_this(), entry, stream, holder, seat](Result<Socket> socket) {
+                            if (const auto self = weak.lock())
+                              self->join(entry, stream, std::move(socket), seat);
                             const auto spent = std::exchange(*holder, nullptr);
                           });
   }
 
-  void join(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream, Result<Socket> socket) {
+  void join(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream, Result<Socket> socket,
+            Seat seat) {
     if (!socket) {
       ++counters.failed;
       log.info("port {}: {}", entry->exposure.port, socket.error().message);
@@ -184,12 +203,11 @@ struct ExposeService::Impl : std::enable_shared_from_this<Impl> {
     session::Session* session = stream->accept();
     if (session == nullptr) return;
     ++counters.accepted;
-    const std::uint64_t key = hold(entry, stream->session_id());
+    const std::uint64_t key = hold(entry);
     PumpOptions options;
     options.counters = &pump_counters;
-    options.on_end = [weak = weak_from_this(), entry, key, id = stream->session_id()](std::uint64_t,
-                                                                                      std::uint64_t) {
-      if (const auto self = weak.lock()) self->release(entry, key, id);
+    options.on_end = [entry, key, seat = std::move(seat)](std::uint64_t, std::uint64_t) {
+      release(*entry, key);
     };
     const auto pump =
         start_pump(context, *session, stream->stream_id(), std::move(*socket), std::move(options));
@@ -201,52 +219,44 @@ struct ExposeService::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void open_udp(const EntryHandle& entry, const std::shared_ptr<IncomingStream>& stream,
-                const SocketAddress& remote) {
+                const SocketAddress& remote, Seat seat) {
     auto socket = connect_udp(context.loop, remote);
     if (!socket) {
       ++counters.failed;
       log.info("port {}: {}", entry->exposure.port, socket.error().message);
       return stream->refuse(AppError::unreachable, "the target cannot be reached");
     }
-    const std::uint64_t key = hold(entry, stream->session_id());
+    const std::uint64_t key = hold(entry);
     auto flow = std::make_shared<ExposedFlow>(std::move(*socket));
     FlowCallbacks callbacks;
     callbacks.on_receive = [flow](ByteView payload) { flow->send(payload); };
-    callbacks.on_end = [weak = weak_from_this(), flow, entry, key, id = stream->session_id()](const Error&) {
+    callbacks.on_end = [flow, entry, key, seat = std::move(seat)](const Error&) {
       flow->close(AppError::none);
-      if (const auto self = weak.lock()) self->release(entry, key, id);
+      release(*entry, key);
     };
     auto end = std::make_shared<FlowStream>(router.context(), flows, stream->session_id(),
                                             stream->stream_id(), std::move(callbacks));
     if (!end->begin()) {
       ++counters.over_limit;
-      release(entry, key, stream->session_id());
+      release(*entry, key);
       return stream->refuse(AppError::limit, "too many flows");
     }
     ++counters.accepted;
-    entry->open[key] = [weak = weak_from_this(), flow, entry_weak = std::weak_ptr(entry), key,
-                        id = stream->session_id()] {
+    entry->open[key] = [flow, entry_weak = std::weak_ptr(entry), key] {
       flow->close(AppError::refused);
-      const auto self = weak.lock();
-      const auto live = entry_weak.lock();
-      if (self && live) self->release(live, key, id);
+      if (const auto live = entry_weak.lock()) release(*live, key);
     };
     if (session::Session* session = stream->accept()) hand_over(*session, stream->stream_id(), end.get());
     flow->start(end);
   }
 
-  std::uint64_t hold(const EntryHandle& entry, session::SessionId session) {
-    ++connections[session];
+  static std::uint64_t hold(const EntryHandle& entry) {
     const std::uint64_t key = entry->next_key++;
     entry->open[key] = [] {};
     return key;
   }
 
-  void release(const EntryHandle& entry, std::uint64_t key, session::SessionId session) {
-    if (entry->open.erase(key) == 0) return;
-    const auto found = connections.find(session);
-    if (found != connections.end() && --found->second == 0) connections.erase(found);
-  }
+  static void release(Entry& entry, std::uint64_t key) { entry.open.erase(key); }
 
   static void end_all(Entry& entry) {
     entry.removed = true;

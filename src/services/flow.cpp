@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "services/flow_stream.h"
+#include "services/peer_service.h"
 
 namespace ravine::services {
 
@@ -189,20 +190,14 @@ class Outgoing final : public OutgoingFlow {
            std::uint16_t port, FlowCallbacks callbacks)
       : state_(std::make_shared<State>()) {
     state_->callbacks = std::move(callbacks);
-    connector.connect(
-        host, [&router, &table, port, weak = std::weak_ptr(state_)](Result<session::SessionId> session) {
-          const auto state = weak.lock();
-          if (!state) return;
-          if (!session) return end(*state, session.error());
-          StreamRequest request;
-          request.set_service(StreamRequest::UDP);
-          request.set_port(port);
-          state->opening = open_service(router, *session, std::move(request), 15s,
-                                        [&router, &table, weak](Result<OpenedStream> opened) {
-                                          if (const auto last = weak.lock())
-                                            carry(router, table, last, opened);
-                                        });
-        });
+    StreamRequest request;
+    request.set_service(StreamRequest::UDP);
+    request.set_port(port);
+    state_->opening =
+        open_peer_service(router, connector, host, std::move(request), 15s,
+                          [&router, &table, weak = std::weak_ptr(state_)](Result<OpenedStream> opened) {
+                            if (const auto state = weak.lock()) carry(router, table, state, opened);
+                          });
   }
 
   ~Outgoing() override {

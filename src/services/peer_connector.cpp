@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/peers.h"
+#include "services/streams.h"
 
 namespace ravine::services {
 namespace {
@@ -14,6 +15,8 @@ using session::SessionId;
 
 constexpr Duration kKeepPeriod = 1s;
 constexpr Duration kFirstBackoff = 1s, kLastBackoff = 60s;
+constexpr Duration kHandshakePatience = 10s;  // once a peer was heard; the handshake's own limit
+constexpr Duration kRivalPatience = 2s;       // several echoes of another session to the same peer
 
 std::string display_name(const PeerRecord& peer) {
   return peer.name.empty() ? peer.short_id : peer.name;
@@ -55,7 +58,9 @@ struct PeerConnector::Attempt {
   std::size_t lookups = 0;                   // running
   std::vector<std::string> failures;
   ErrorKind kind = ErrorKind::unreachable;
+  std::optional<SessionId> stale;  // established, but doubted: does not count
   boost::asio::steady_timer limit, stagger;
+  bool patient = false;  // the peer answered: a slow link
   bool done = false;
 };
 
@@ -71,6 +76,7 @@ PeerConnector::~PeerConnector() {
 
 void PeerConnector::stop() {
   keep_timer_.reset();
+  rivals_.clear();
   const auto running = std::exchange(attempts_, {});
   for (const auto& [peer, attempt] : running) fail(attempt, "the node stops");
 }
@@ -117,21 +123,74 @@ void PeerConnector::connect(const PeerHandle& peer, Done done) {
   gather(attempt);
 }
 
+void PeerConnector::reconnect(std::string_view host, SessionId stale, Done done) {
+  auto found = directory_.find(host);
+  if (!found) return done(found.error());
+  const PeerHandle peer = *found;
+  if (const auto live = find_session(*peer); live && *live != stale) {
+    ++counters_.reused;
+    return done(*live);
+  }
+  ++counters_.redials;
+  if (const auto running = attempts_.find(peer.get()); running != attempts_.end()) {
+    running->second->stale = stale;
+    running->second->waiting.push_back(std::move(done));
+    return;
+  }
+  const AttemptHandle attempt = start(peer);
+  attempt->stale = stale;
+  attempt->waiting.push_back(std::move(done));
+  gather(attempt);
+}
+
 PeerConnector::AttemptHandle PeerConnector::start(const PeerHandle& peer) {
   ++counters_.attempts;
   auto attempt = std::make_shared<Attempt>(context_.loop, peer);
   attempts_[peer.get()] = attempt;
-  attempt->limit.expires_after(to_timer(kConnectTimeout));
+  adopt_lingering(attempt);
+  wait_limit(attempt, kConnectTimeout);
+  return attempt;
+}
+
+void PeerConnector::wait_limit(const AttemptHandle& attempt, Duration limit) {
+  attempt->limit.expires_after(to_timer(limit));
   attempt->limit.async_wait([this, weak = std::weak_ptr(attempt)](boost::system::error_code error) {
     const auto self = weak.lock();
-    if (error || !self || self->done) return;
-    context_.driver.enter();
-    for (const auto& [id, address] : self->dials) {
-      self->failures.push_back(fmt::format("{} did not answer", address.to_text()));
-    }
-    fail(self, fmt::format("no answer within {} s", kConnectTimeout / 1s));
+    if (!error && self && !self->done) end_of_time(self);
   });
-  return attempt;
+}
+
+// Nothing heard is an answer: offline. A peer that answered, however slowly, is waited for.
+void PeerConnector::end_of_time(const AttemptHandle& attempt) {
+  session::Endpoint& endpoint = context_.driver.endpoint();
+  context_.driver.enter();
+  const bool heard = std::any_of(attempt->dials.begin(), attempt->dials.end(), [&](const auto& dial) {
+    const session::Session* session = endpoint.find(dial.first);
+    return session != nullptr && last_heard(*session) != Instant{};
+  });
+  if (heard && !std::exchange(attempt->patient, true)) {
+    return wait_limit(attempt, kHandshakePatience - kConnectTimeout);
+  }
+  for (const auto& [id, address] : attempt->dials) {
+    attempt->failures.push_back(fmt::format("{} did not answer", address.to_text()));
+    if (!id.is_none()) lingering_[id] = {attempt->peer, address};
+  }
+  attempt->dials.clear();
+  fail(attempt,
+       fmt::format("no answer within {} s", (attempt->patient ? kHandshakePatience : kConnectTimeout) / 1s));
+}
+
+// Dials that an earlier attempt gave up waiting for may still succeed, over a link of many seconds.
+void PeerConnector::adopt_lingering(const AttemptHandle& attempt) {
+  for (auto at = lingering_.begin(); at != lingering_.end();) {
+    if (at->second.peer != attempt->peer) {
+      ++at;
+      continue;
+    }
+    attempt->dials[at->first] = at->second.address;
+    attempt->dialled_addresses.push_back(at->second.address);
+    at = lingering_.erase(at);
+  }
 }
 
 // Collects addresses: those that are known go at once, names when they are looked up.
@@ -274,6 +333,7 @@ void PeerConnector::on_established(session::Session& session) {
       directory_.learn(context_.driver.now(), info.network, info.peer, session.current_path().route.remote);
   known->last_error.clear();
   backoff_.erase(known.get());
+  lingering_.erase(info.id);
   std::vector<AttemptHandle> matching, mistaken;
   for (const auto& [peer, attempt] : attempts_) {
     if (attempt->peer->network != info.network) continue;
@@ -295,10 +355,58 @@ void PeerConnector::on_established(session::Session& session) {
                  ErrorKind::unreachable);
     fail_if_exhausted(attempt);
   }
+  live_.emplace(info.peer.id, info.id);
+  question_rivals(session);
+}
+
+// Another session to the same peer may be the remains of a peer that died, or of a path: it has to answer an
+// echo now, or it goes. Of two that live, convergence keeps one.
+void PeerConnector::question_rivals(const session::Session& fresh) {
+  session::Endpoint& endpoint = context_.driver.endpoint();
+  const Instant now = context_.driver.now();
+  const auto [first, end] = live_.equal_range(fresh.info().peer.id);
+  for (auto at = first; at != end; ++at) {
+    const SessionId id = at->second;
+    session::Session* session = endpoint.find(id);
+    if (session == nullptr || id == fresh.id() || !session->is_established()) continue;
+    if (session->info().network != fresh.info().network) continue;
+    for (const session::PathInfo& path : session->paths()) session->ping(now, path.id, 0);
+    auto timer = std::make_shared<boost::asio::steady_timer>(context_.loop);
+    timer->expires_after(to_timer(std::max<Duration>(kRivalPatience, session->smoothed_rtt() * 3)));
+    timer->async_wait([this, id, now, weak = std::weak_ptr(timer)](boost::system::error_code error) {
+      if (error || weak.expired()) return;
+      rivals_.erase(id);
+      const Instant later = context_.driver.enter();
+      session::Session* rival = context_.driver.endpoint().find(id);
+      if (rival == nullptr || !rival->is_established() || last_heard(*rival) > now) return;
+      ++counters_.silent_closed;
+      rival->close(later, AppError::goaway, "silent, and replaced by a fresh session");
+      context_.driver.touch();
+    });
+    rivals_[id] = std::move(timer);
+  }
+}
+
+void PeerConnector::on_addresses_stale(session::Session& session) {
+  const session::SessionInfo& info = session.info();
+  if (info.alpn != session::kAlpn || !info.has_certificate) return;
+  const PeerHandle peer = directory_.find_id(info.network, info.peer.id);
+  if (!peer || !peer->keep || attempts_.contains(peer.get())) return;
+  const auto backoff = backoff_.find(peer.get());
+  if (backoff != backoff_.end() && context_.driver.now() < backoff->second.next) return;
+  ++counters_.redials;
+  const AttemptHandle attempt = start(peer);
+  attempt->stale = info.id;
+  gather(attempt);
 }
 
 void PeerConnector::on_closed(SessionId id, const session::SessionInfo& info,
                               const session::CloseReason& reason) {
+  lingering_.erase(id);
+  rivals_.erase(id);
+  const auto [first, end] = live_.equal_range(info.peer.id);
+  const auto known = std::find_if(first, end, [&](const auto& entry) { return entry.second == id; });
+  if (known != end) live_.erase(known);
   std::vector<AttemptHandle> affected;
   for (const auto& [peer, attempt] : attempts_) {
     if (attempt->dials.contains(id)) affected.push_back(attempt);
@@ -306,7 +414,7 @@ void PeerConnector::on_closed(SessionId id, const session::SessionInfo& info,
   for (const AttemptHandle& attempt : affected) {
     const SocketAddress address = attempt->dials[id];
     attempt->dials.erase(id);
-    if (const auto live = find_session(*attempt->peer)) {
+    if (const auto live = find_session(*attempt->peer); live && live != attempt->stale) {
       ++counters_.succeeded;
       complete(attempt, *live);
       continue;
@@ -329,7 +437,6 @@ void PeerConnector::on_closed(SessionId id, const session::SessionInfo& info,
       fail_if_exhausted(attempt);
     }
   }
-  static_cast<void>(info);
 }
 
 void PeerConnector::keep_sessions() {

@@ -93,11 +93,15 @@ class PeerConnector final : public runtime::SessionObserver {
   PeerConnector(ServiceContext context, PeerDirectory& directory);
   ~PeerConnector() override;
 
-  // Calls back exactly once, inline when a session is up, within kConnectTimeout otherwise. Errors: not_found
+  // Calls back exactly once, inline when a session is up, within kConnectTimeout otherwise, or as long as a
+  // handshake may take with a peer that answered. Errors: not_found
   // (unknown name), unreachable (no address known, or none answered), unauthenticated (a certificate was
   // refused), timed_out never. The message names the peer and every address tried.
   void connect(std::string_view host, Done done);
   void connect(const PeerHandle& peer, Done done);
+  // The same for a peer whose session `stale` is silent: dials a fresh one beside it, which replaces it.
+  // Calls back with any other live session to the peer, or why there is none.
+  void reconnect(std::string_view host, session::SessionId stale, Done done);
   // The live session with a peer, or none.
   std::optional<session::SessionId> find_session(const PeerRecord& peer) const;
   // Starts keeping sessions to records with `keep`; call again after the directory changed.
@@ -106,17 +110,24 @@ class PeerConnector final : public runtime::SessionObserver {
 
   struct Counters {
     std::uint64_t attempts = 0, succeeded = 0, failed = 0, dials = 0, reused = 0;
+    std::uint64_t redials = 0;        // beside a silent session
+    std::uint64_t silent_closed = 0;  // sessions that a fresh one replaced
   };
   const Counters& counters() const { return counters_; }
 
   void on_established(session::Session& session) override;
   void on_closed(session::SessionId id, const session::SessionInfo& info,
                  const session::CloseReason& reason) override;
+  void on_addresses_stale(session::Session& session) override;
 
  private:
   struct Attempt;
   using AttemptHandle = std::shared_ptr<Attempt>;
   AttemptHandle start(const PeerHandle& peer);
+  void wait_limit(const AttemptHandle& attempt, Duration limit);
+  void end_of_time(const AttemptHandle& attempt);
+  void adopt_lingering(const AttemptHandle& attempt);
+  void question_rivals(const session::Session& fresh);
   void gather(const AttemptHandle& attempt);
   void add_address(const AttemptHandle& attempt, const SocketAddress& address);
   void dial_next(const AttemptHandle& attempt);
@@ -136,6 +147,13 @@ class PeerConnector final : public runtime::SessionObserver {
   PeerDirectory& directory_;
   std::unordered_map<PeerRecord*, AttemptHandle> attempts_;
   std::unordered_map<PeerRecord*, Backoff> backoff_;
+  struct Lingering {
+    PeerHandle peer;
+    SocketAddress address;
+  };
+  std::map<session::SessionId, Lingering> lingering_;  // dials that nobody waits for any more
+  std::map<session::SessionId, std::shared_ptr<boost::asio::steady_timer>> rivals_;
+  std::unordered_multimap<identity::PeerId, session::SessionId, identity::PeerIdHash> live_;
   std::unique_ptr<boost::asio::steady_timer> keep_timer_;
   Counters counters_;
 };

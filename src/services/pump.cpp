@@ -85,7 +85,7 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
       if (got > 0) {
         const auto size = static_cast<std::size_t>(got);
         session.commit(stream_, size);
-        to_bytes_ += size;
+        count_to(size);
         if (size < space.size()) break;  // most likely empty now: the wait says
         budget -= std::min(budget, size);
         if (budget == 0) break;
@@ -105,11 +105,16 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
     wait_to_read();
   }
 
+  void count_to(std::size_t size) {
+    to_bytes_ += size;
+    if (options_.counters != nullptr) options_.counters->to_stream_bytes += size;
+  }
+
   // True when nothing of the first bytes is left.
   bool write_first(session::Session& session) {
     if (options_.first.empty()) return true;
     const std::size_t taken = session.write(stream_, options_.first);
-    to_bytes_ += taken;
+    count_to(taken);
     options_.first.erase(options_.first.begin(), options_.first.begin() + static_cast<std::ptrdiff_t>(taken));
     return options_.first.empty();
   }
@@ -141,6 +146,7 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
         const auto size = static_cast<std::size_t>(sent);
         session.consume(stream_, size);
         from_bytes_ += size;
+        if (options_.counters != nullptr) options_.counters->from_stream_bytes += size;
         budget -= std::min(budget, size);
         continue;
       }
@@ -212,11 +218,7 @@ class Pump final : public StreamPump, public std::enable_shared_from_this<Pump> 
       boost::system::error_code ignored;
       socket_.close(ignored);
     }
-    if (options_.counters != nullptr) {
-      --options_.counters->active;
-      options_.counters->to_stream_bytes += to_bytes_;
-      options_.counters->from_stream_bytes += from_bytes_;
-    }
+    if (options_.counters != nullptr) --options_.counters->active;
     if (const auto on_end = std::exchange(options_.on_end, nullptr)) on_end(to_bytes_, from_bytes_);
   }
 

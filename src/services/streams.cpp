@@ -258,16 +258,19 @@ void StreamRouter::on_closed(session::SessionId id, const session::SessionInfo&,
 
 namespace {
 
-// A SOCKS client learns within this that a peer whose session still seems alive does not answer.
-constexpr std::chrono::milliseconds kPeerSilence{2800};
+constexpr Duration kLeastDoubt = 300ms;   // a few lost packets are no silence
+constexpr Duration kLeastLimit = 2800ms;  // with what else it takes below the 3 s of a SOCKS client
+constexpr Duration kRecheck = 10ms;
 
 class Opening final : public runtime::StreamHandler, public std::enable_shared_from_this<Opening> {
  public:
-  Opening(StreamRouter& router, session::SessionId session, StreamRequest request, OpenDone done)
+  Opening(StreamRouter& router, session::SessionId session, StreamRequest request, OpenDone done,
+          std::function<void()> on_doubt)
       : router_(router),
         session_(session),
         request_(std::move(request)),
         done_(std::move(done)),
+        on_doubt_(std::move(on_doubt)),
         timer_(router.context().loop),
         silence_(router.context().loop) {}
 
@@ -278,11 +281,8 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
       if (!error && self)
         self->abandon(Error{ErrorKind::timed_out, "the peer did not answer the request in time"});
     });
-    silence_.expires_after(kPeerSilence);
-    silence_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
-      const auto self = weak.lock();
-      if (!error && self) self->check_silence();
-    });
+    started_ = router_.context().driver.now();
+    wait_silence(kLeastDoubt);
     open();
   }
 
@@ -355,13 +355,34 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
     router_.context().driver.touch();
   }
 
+  void wait_silence(Duration wait) {
+    silence_.expires_after(std::chrono::duration_cast<boost::asio::steady_timer::duration>(wait));
+    silence_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+      const auto self = weak.lock();
+      if (!error && self) self->check_silence();
+    });
+  }
+
   // A peer may take its time to reach its target, but not to acknowledge the request: then it is gone, and
   // its session will find out later.
   void check_silence() {
+    const Instant now = router_.context().driver.enter();
     session::Session* session = router_.context().driver.endpoint().find(session_);
-    if (!done_ || session == nullptr || stream_ < 0) return;
-    if (unsent_.empty() && session->unacknowledged(stream_) == 0) return;
-    abandon(Error{ErrorKind::unreachable, "the peer is offline: its session is silent"});
+    if (!done_ || session == nullptr) return;
+    if (stream_ >= 0 && unsent_.empty() && session->unacknowledged(stream_) == 0) return;
+    const Instant heard = std::max(started_, last_heard(*session));
+    const Duration limit = silence_limit(session->smoothed_rtt());
+    const Duration doubt = silence_doubt(session->smoothed_rtt());
+    if (now >= heard + limit) {
+      return abandon(Error{ErrorKind::unreachable, "the peer is offline: its session is silent"});
+    }
+    const auto keep = shared_from_this();
+    if (now >= heard + doubt) {
+      if (const auto call = std::exchange(on_doubt_, nullptr)) call();
+      if (!done_) return;
+    }
+    const Instant next = on_doubt_ ? heard + doubt : heard + limit;
+    wait_silence(std::max<Duration>(next - now, kRecheck));
   }
 
   void write_head(session::Session& session) {
@@ -391,16 +412,32 @@ class Opening final : public runtime::StreamHandler, public std::enable_shared_f
   StreamRequest request_;
   Bytes unsent_;
   OpenDone done_;
+  std::function<void()> on_doubt_;  // null: told
   boost::asio::steady_timer timer_, silence_;
+  Instant started_;
   HeadReader head_;
   std::shared_ptr<Opening> self_;  // while the session holds a plain pointer to us
 };
 
 }  // namespace
 
+Duration silence_doubt(Duration smoothed_rtt) {
+  return std::max<Duration>(kLeastDoubt, smoothed_rtt * 2);
+}
+Duration silence_limit(Duration smoothed_rtt) {
+  return std::max<Duration>(kLeastLimit, smoothed_rtt * 3);
+}
+
+Instant last_heard(const session::Session& session) {
+  Instant last;
+  for (const session::PathInfo& path : session.paths()) last = std::max(last, path.last_received);
+  return last;
+}
+
 Pending open_service(StreamRouter& router, session::SessionId session, StreamRequest request,
-                     Duration timeout, OpenDone done) {
-  auto opening = std::make_shared<Opening>(router, session, std::move(request), std::move(done));
+                     Duration timeout, OpenDone done, std::function<void()> on_doubt) {
+  auto opening =
+      std::make_shared<Opening>(router, session, std::move(request), std::move(done), std::move(on_doubt));
   boost::asio::post(router.context().loop, [weak = std::weak_ptr(opening), &router, timeout] {
     const auto self = weak.lock();
     if (!self) return;

@@ -101,9 +101,18 @@ using Pending = std::shared_ptr<void>;
 // The opener's side of a head. Calls `done` once, never inline: with the stream whose reply said "open"
 // (bytes after the reply are unread; the callback hands it over or resets it), or with the error that the
 // reply carried (to_kind). UDP requests get their flow number here. Waits when the peer's stream limit is
-// used up; `timeout` covers everything.
+// used up; `timeout` covers everything. A session that is silent to the request (see silence_doubt and
+// silence_limit) is doubted once by `on_doubt`, and then fails it with unreachable.
 Pending open_service(StreamRouter& router, session::SessionId session, StreamRequest request,
-                     Duration timeout, OpenDone done);
+                     Duration timeout, OpenDone done, std::function<void()> on_doubt = {});
+
+// How long a session may leave a request unacknowledged, without any other packet either, by its smoothed
+// round trip time (0: unknown): until it is worth dialling anew, and until its peer counts as gone. A SOCKS
+// client of an ordinary link learns within 3 s that a peer is offline; a slow link gets its time.
+Duration silence_doubt(Duration smoothed_rtt);
+Duration silence_limit(Duration smoothed_rtt);
+// When the last packet of `session` came, over any path.
+Instant last_heard(const session::Session& session);
 
 // Makes `handler` the stream's handler and lets it see bytes that are already there.
 void hand_over(session::Session& session, session::StreamId stream, runtime::StreamHandler* handler);

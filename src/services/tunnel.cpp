@@ -3,6 +3,7 @@
 #include <boost/asio/post.hpp>
 #include <utility>
 
+#include "services/peer_service.h"
 #include "services/target.h"
 
 namespace ravine::services {
@@ -32,19 +33,14 @@ Pending Tunnels::open(std::string_view host, std::uint16_t port, OpenDone done) 
     const auto checked = check_overlay_host(host);
     if (!checked) return self->finish(checked.error());
     if (port == 0) return self->finish(Error{ErrorKind::invalid_argument, "port 0 leads nowhere"});
-    connector_.connect(*checked, [this, weak, port](Result<session::SessionId> session) {
-      const auto waiting = weak.lock();
-      if (!waiting) return;
-      if (!session) return waiting->finish(session.error());
-      StreamRequest request;
-      request.set_service(StreamRequest::TCP);
-      request.set_port(port);
-      waiting->stream = open_service(router_, *session, std::move(request), kOpenTimeout,
+    StreamRequest request;
+    request.set_service(StreamRequest::TCP);
+    request.set_port(port);
+    self->stream = open_peer_service(router_, connector_, *checked, std::move(request), kOpenTimeout,
                                      [weak](Result<OpenedStream> stream) {
                                        const auto last = weak.lock();
                                        if (last) last->finish(std::move(stream));
                                      });
-    });
   });
   return opening;
 }

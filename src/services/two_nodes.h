@@ -1,13 +1,7 @@
-// Two whole nodes in one process, on one loop in its own thread, joined over loopback UDP; and blocking
-// sockets for the test's own thread, which plays the programs on both sides.
+// Two whole nodes in one process, on one loop in its own thread, joined over loopback UDP.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -17,17 +11,17 @@
 
 #include "host/clock.h"
 #include "host/random.h"
+#include "host/resolver.h"
 #include "identity/authority.h"
 #include "identity/certificate.h"
 #include "identity/network_trust.h"
 #include "services/expose.h"
 #include "services/forward.h"
+#include "services/program.h"
 #include "services/proxy.h"
 #include "services/revocation_exchange.h"
 
 namespace ravine::services::test {
-
-inline constexpr int kPatience = 20000;  // ms; five times what anything here may take
 
 template <class T>
 T take(Result<T> result) {
@@ -78,10 +72,14 @@ struct TestAuthority {
 
 // One node's services. Made and destroyed on the loop's thread.
 struct TestNode {
-  TestNode(boost::asio::io_context& loop, session::NetworkOptions options, IpAddress prefix)
+  // `port` and `secret` are those of a node that is started again; none: any.
+  TestNode(boost::asio::io_context& loop, session::NetworkOptions options, IpAddress prefix,
+           std::uint16_t port = 0, Bytes kept_secret = {})
       : id(options.local.id),
-        driver(loop, driver_options(), random, clock, Log()),
-        context{loop, driver, Log(), {}},
+        secret(kept_secret.empty() ? make_secret() : std::move(kept_secret)),
+        driver(loop, driver_options(port, secret), random, clock, Log()),
+        resolver(loop),
+        context{loop, driver, Log(), [this](const std::string& host, auto done) { look_up(host, done); }},
         router(context),
         flows(driver),
         connector(context, directory),
@@ -97,15 +95,31 @@ struct TestNode {
   ~TestNode() {
     if (!vanishes) driver.close();
   }
-  static runtime::DriverOptions driver_options() {
-    host::SystemRandom random;
+  static Bytes make_secret() {
+    Bytes made(32);
+    host::SystemRandom().fill(made);
+    return made;
+  }
+  // Small windows: what a reader that sleeps holds back is soon all there is.
+  static runtime::DriverOptions driver_options(std::uint16_t port, const Bytes& secret) {
     runtime::DriverOptions options;
+    options.port = port;
     options.listen = {IpAddress::v4({127, 0, 0, 1})};
     options.watch_interfaces = false;
-    options.endpoint.static_secret.resize(32);
-    random.fill(options.endpoint.static_secret);
-    options.endpoint.seed = random.next_u64();
+    options.endpoint.static_secret = secret;
+    options.endpoint.seed = secret[0];
+    options.endpoint.defaults.limits.stream_receive_window = 1u << 20;
+    options.endpoint.defaults.limits.receive_window = 2u << 20;
+    options.endpoint.defaults.limits.send_buffer = 1u << 20;
     return options;
+  }
+  void look_up(const std::string& host, const std::function<void(Addresses)>& done) {
+    resolver.resolve(host, 0, [done](const Result<std::vector<SocketAddress>>& found) {
+      if (!found.ok()) return done(found.error());
+      std::vector<IpAddress> out;
+      for (const SocketAddress& address : *found) out.push_back(address.ip);
+      done(out);
+    });
   }
   void knows(const std::string& name, std::uint16_t port) {
     StaticPeer peer;
@@ -118,9 +132,11 @@ struct TestNode {
 
   bool vanishes = false;  // as a killed process
   identity::PeerId id;
+  Bytes secret;
   host::SystemRandom random;
   SystemClock clock;
   runtime::Driver driver;
+  host::Resolver resolver;
   ServiceContext context;
   PeerDirectory directory;
   StreamRouter router;
@@ -132,96 +148,12 @@ struct TestNode {
   session::NetworkId network;
 };
 
-// A blocking socket of the test's thread.
-class Program {
- public:
-  explicit Program(int descriptor = -1) : descriptor_(descriptor) {}
-  Program(Program&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  Program& operator=(Program&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-  }
-  ~Program() { close(); }
-  static Program tcp() { return Program(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
-  static Program udp() { return Program(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)); }
-
-  int descriptor() const { return descriptor_; }
-  void close() {
-    if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
-  }
-  void close_with_reset() {
-    const linger now{1, 0};
-    ::setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    close();
-  }
-  static sockaddr_in loopback(std::uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return address;
-  }
-  bool connect(std::uint16_t port) {
-    const sockaddr_in address = loopback(port);
-    return ::connect(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  }
-  void bind() {
-    const sockaddr_in address = loopback(0);
-    ASSERT_EQ(::bind(descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  }
-  void listen() {
-    bind();
-    ASSERT_EQ(::listen(descriptor_, 64), 0);
-  }
-  std::uint16_t port() const {
-    sockaddr_in address{};
-    socklen_t size = sizeof address;
-    ::getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size);
-    return ntohs(address.sin_port);
-  }
-  bool wait_readable(int limit_ms = kPatience) const {
-    pollfd wait{descriptor_, POLLIN, 0};
-    return ::poll(&wait, 1, limit_ms) == 1;
-  }
-  Program accept() const {
-    return wait_readable() ? Program(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC)) : Program();
-  }
-  void send(std::string_view text) const {
-    while (!text.empty()) {
-      const ssize_t sent = ::send(descriptor_, text.data(), text.size(), MSG_NOSIGNAL);
-      if (sent <= 0) return;
-      text.remove_prefix(static_cast<std::size_t>(sent));
-    }
-  }
-  void send(const Bytes& bytes) const { send(as_text(bytes)); }
-  void finish() const { ::shutdown(descriptor_, SHUT_WR); }
-  // Exactly `size` bytes, fewer at the end of the stream, a failed read or when patience ends.
-  std::string receive(std::size_t size) {
-    std::string out;
-    while (out.size() < size && wait_readable()) {
-      char chunk[65536];
-      const ssize_t got = ::recv(descriptor_, chunk, std::min(sizeof chunk, size - out.size()), 0);
-      error_ = got < 0 ? errno : 0;
-      if (got <= 0) break;
-      out.append(chunk, static_cast<std::size_t>(got));
-    }
-    return out;
-  }
-  std::string receive_all() { return receive(SIZE_MAX); }
-  int last_error() const { return error_; }  // errno of the last receive; 0 for a clean end
-
- private:
-  int descriptor_ = -1;
-  int error_ = 0;
-};
-
 class TwoNodes : public testing::Test {
  protected:
   TwoNodes() : guard_(loop_.get_executor()), thread_([this] { loop_.run(); }) {
     on_loop([this] {
-      const IpAddress prefix = identity::overlay_prefix(authority_.trust->network());
-      far_ = std::make_unique<TestNode>(loop_, authority_.network("far"), prefix);
-      near_ = std::make_unique<TestNode>(loop_, authority_.network("near", {"ops"}), prefix);
+      far_ = std::make_unique<TestNode>(loop_, far_options_, prefix_);
+      near_ = std::make_unique<TestNode>(loop_, near_options_, prefix_);
       near_->knows("far", far_->driver.port());
       proxy_ = std::make_unique<ProxyServer>(near_->tunnels,
                                              ProxyOptions{.listen = {IpAddress::v4({127, 0, 0, 1}), 0}});
@@ -250,6 +182,16 @@ class TwoNodes : public testing::Test {
     });
     ran.get_future().wait();
   }
+  // Looks again and again, on the loop's thread, until `condition` holds; false when patience ends.
+  bool wait_until(const std::function<bool()>& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatience);
+    for (bool holds = false; std::chrono::steady_clock::now() < end;) {
+      on_loop([&] { holds = condition(); });
+      if (holds) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return false;
+  }
   void expose(std::uint16_t port, const Program& server, std::vector<std::string> allow = {"near"},
               Protocol protocol = Protocol::tcp) {
     on_loop([&] {
@@ -263,8 +205,10 @@ class TwoNodes : public testing::Test {
     });
   }
   static Bytes socks_request(const std::string& host, std::uint16_t port, std::uint8_t command = 1) {
-    Bytes bytes{5, 1, 0, 5, command, 0, 3, static_cast<std::uint8_t>(host.size())};
-    bytes.insert(bytes.end(), host.begin(), host.end());
+    Bytes bytes;
+    for (const int byte : {5, 1, 0, 5, int{command}, 0, 3, static_cast<int>(host.size())})
+      bytes.push_back(static_cast<std::uint8_t>(byte));
+    for (const char c : host) bytes.push_back(static_cast<std::uint8_t>(c));
     bytes.push_back(static_cast<std::uint8_t>(port >> 8));
     bytes.push_back(static_cast<std::uint8_t>(port));
     return bytes;
@@ -279,6 +223,9 @@ class TwoNodes : public testing::Test {
   }
 
   TestAuthority authority_;
+  IpAddress prefix_ = identity::overlay_prefix(authority_.trust->network());
+  session::NetworkOptions far_options_ = authority_.network("far"),
+                          near_options_ = authority_.network("near", {"ops"});
   boost::asio::io_context loop_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard_;
   std::thread thread_;

@@ -285,6 +285,84 @@ TEST_F(DriverTest, handlers_may_delete_themselves_when_closed) {
   ASSERT_TRUE(run_until([&] { return alive == 0; }));
 }
 
+// Bob's side is finished and acknowledged first, so that Alice's FIN ends the stream in the packet that
+// brings it.
+TEST_F(DriverTest, a_fin_that_comes_alone_is_seen_before_the_end) {
+  connect();
+  Bulk &mine = bulk(0), &theirs = bulk(1);
+  bob->take_stream = [&](Session& session, StreamId stream) {
+    session.set_stream_context(stream, context_of(theirs));
+    theirs.fill(session, stream);
+    return true;
+  };
+  const auto stream = alice->session().open_stream(StreamKind::bidirectional, context_of(mine));
+  ASSERT_TRUE(stream.ok());
+  alice->session().write(*stream, Bytes(1, pattern(0)));
+  alice->driver->touch();
+  ASSERT_TRUE(run_until(
+      [&] { return mine.saw_end && theirs.received == 1 && bob->session().unacknowledged(*stream) == 0; }));
+  EXPECT_EQ(theirs.closed, 0);
+  alice->session().finish(*stream);
+  alice->driver->touch();
+  ASSERT_TRUE(run_until([&] { return theirs.closed == 1 && mine.closed == 1; }));
+  EXPECT_TRUE(theirs.saw_end);
+}
+
+TEST_F(DriverTest, the_last_bytes_and_the_end_in_one_packet_are_all_told) {
+  connect();
+  Bulk &mine = bulk(0), &theirs = bulk(1);
+  bob->take_stream = [&](Session& session, StreamId stream) {
+    session.set_stream_context(stream, context_of(theirs));
+    theirs.fill(session, stream);
+    return true;
+  };
+  const auto stream = alice->session().open_stream(StreamKind::bidirectional, context_of(mine));
+  ASSERT_TRUE(stream.ok());
+  alice->session().write(*stream, Bytes(1, pattern(0)));
+  alice->driver->touch();
+  ASSERT_TRUE(run_until(
+      [&] { return mine.saw_end && theirs.received == 1 && bob->session().unacknowledged(*stream) == 0; }));
+  Bytes rest(500);
+  for (std::size_t i = 0; i < rest.size(); ++i) rest[i] = pattern(i + 1);
+  alice->session().write(*stream, rest);
+  alice->session().finish(*stream);
+  alice->driver->touch();
+  ASSERT_TRUE(run_until([&] { return theirs.closed == 1; }));
+  EXPECT_TRUE(theirs.saw_end && theirs.good && theirs.closed_with_session);
+  EXPECT_EQ(theirs.received, rest.size() + 1);
+}
+
+// The ends of a lost session's streams are queued together; a handler may delete another one of them.
+TEST_F(DriverTest, a_handler_taken_away_by_another_ones_end_hears_nothing) {
+  connect();
+  struct Remover final : StreamHandler {
+    explicit Remover(Node& owner) : node(owner) {}
+    void on_readable(Session&, StreamId) override {}
+    void on_writable(Session&, StreamId) override {}
+    void on_reset(Session&, StreamId, AppError) override {}
+    void on_stopped(Session&, StreamId, AppError) override {}
+    void on_closed(Session*, StreamId, AppError) override {
+      ++closed;
+      Session* const session = node.driver->endpoint().find(node.established.at(0));
+      ASSERT_NE(session, nullptr);
+      session->set_stream_context(other, nullptr);
+    }
+    Node& node;
+    StreamId other = -1;
+    int closed = 0;
+  };
+  Remover first(*alice), second(*alice);
+  const auto one = alice->session().open_stream(StreamKind::bidirectional, context_of(first));
+  const auto two = alice->session().open_stream(StreamKind::bidirectional, context_of(second));
+  ASSERT_TRUE(one.ok() && two.ok());
+  first.other = *two;
+  second.other = *one;
+  alice->session().close(alice->driver->enter(), AppError::none);
+  alice->driver->touch();
+  ASSERT_TRUE(run_until([&] { return !alice->ended.empty(); }));
+  EXPECT_EQ(first.closed + second.closed, 1);
+}
+
 TEST_F(DriverTest, a_detached_handler_hears_nothing_more) {
   connect();
   Bulk &mine = bulk(0), &theirs = bulk(0);

@@ -24,7 +24,7 @@ struct CaOptions {
   std::string network = "home";
   std::string name;
   std::vector<std::string> groups;
-  std::string lifetime, out, csr, which;
+  std::string lifetime, out, csr, which;  // lifetime: as in 30d
   PassphraseSource passphrase, new_passphrase;
   bool issuer_only = false;
 };
@@ -62,7 +62,17 @@ std::optional<json::value> call_authority(const Context& context, std::string_vi
   return std::nullopt;
 }
 
+Result<std::chrono::seconds> lifetime_of(const CaOptions& options, std::chrono::seconds otherwise) {
+  if (options.lifetime.empty()) return otherwise;
+  const auto lifetime = node::parse_duration(options.lifetime);
+  if (lifetime) return std::chrono::duration_cast<std::chrono::seconds>(*lifetime);
+  return Error{ErrorKind::invalid_argument,
+               fmt::format("the lifetime \"{}\" is no duration; write 30d or 12h", options.lifetime)};
+}
+
 int run_init(const Context& context, const CaOptions& options) {
+  auto lifetime = lifetime_of(options, identity::kLeafLifetime);
+  if (!lifetime) return fail(lifetime.error());
   const node::StateDir state(state_directory(context));
   auto passphrase = read_passphrase(options.passphrase, "passphrase for the root's key", true);
   if (!passphrase) return fail(passphrase.error());
@@ -73,10 +83,13 @@ int run_init(const Context& context, const CaOptions& options) {
   auto clock = host::FlooredClock::open(state.clock());
   if (!clock) return fail(clock.error());
   const std::string name = options.name.empty() ? node::name_of_machine(host::host_name()) : options.name;
-  auto made = node::CaStore::init(
-      state,
-      {.network = options.network, .node_name = name, .groups = options.groups, .passphrase = *passphrase},
-      (*clock)->unix_time(), random);
+  auto made = node::CaStore::init(state,
+                                  {.network = options.network,
+                                   .node_name = name,
+                                   .groups = options.groups,
+                                   .passphrase = *passphrase,
+                                   .lifetime = *lifetime},
+                                  (*clock)->unix_time(), random);
   if (!made) return fail(made.error());
   if (!host::file_exists(state.config())) {
     auto written =
@@ -102,12 +115,9 @@ int run_issue(const Context& context, const CaOptions& options) {
   json::object params{{"name", options.name},
                       {"groups", json::array(options.groups.begin(), options.groups.end())}};
   if (!options.lifetime.empty()) {
-    const auto lifetime = node::parse_duration(options.lifetime);
-    if (!lifetime) {
-      return fail({ErrorKind::invalid_argument,
-                   fmt::format("--lifetime \"{}\" is no duration; write 30d or 12h", options.lifetime)});
-    }
-    params["lifetime_s"] = std::chrono::duration_cast<std::chrono::seconds>(*lifetime).count();
+    const auto lifetime = lifetime_of(options, {});
+    if (!lifetime) return fail(lifetime.error());
+    params["lifetime_s"] = lifetime->count();
   }
   if (!options.csr.empty()) {
     auto csr = host::read_file(options.csr, node::kMaxSmallFile);
@@ -189,6 +199,12 @@ int run_show(const Context& context, std::string_view method, json::object param
   return kOk;
 }
 
+int run_lifetime(const Context& context, const CaOptions& options) {
+  const auto lifetime = lifetime_of(options, {});
+  if (!lifetime) return fail(lifetime.error());
+  return run_show(context, "ca.lifetime", {{"lifetime_s", lifetime->count()}});
+}
+
 int run_revoke(const Context& context, const CaOptions& options) {
   int code = kOk;
   const auto answer = call_authority(context, "ca.revoke", {{"which", options.which}}, code);
@@ -224,7 +240,9 @@ int run_rotate(const Context& context, const CaOptions& options) {
   const int code = run_show(context, "ca.rotate-root",
                             {{"passphrase", *old_passphrase}, {"new_passphrase", *new_passphrase}});
   if (code == kOk)
-    print_note("members adopt the new root when they renew, within 20 days; both hold until then");
+    print_note(
+        "members adopt the new root when they renew, after two thirds of a certificate's lifetime; both "
+        "hold until then");
   return code;
 }
 
@@ -264,6 +282,7 @@ void add_making_commands(CLI::App& ca, Context& context) {
   command->add_option("--network", init->network, "Name of the network")->capture_default_str();
   command->add_option("--name", init->name, "Name of this machine in it (default: its host name)");
   command->add_option("--groups", init->groups, "Groups of this machine")->delimiter(',');
+  command->add_option("--lifetime", init->lifetime, "How long members' certificates are valid (default 30d)");
   add_passphrase(*command, init->passphrase, "", "of the root");
   on_run(command, context, init, [](const Context& c, const CaOptions& o) { return run_init(c, o); });
 
@@ -273,12 +292,18 @@ void add_making_commands(CLI::App& ca, Context& context) {
                         "ravine ca issue box --csr request.csr > cert.crt");
   command->add_option("NAME", issue->name, "Name of the member")->required();
   command->add_option("--groups", issue->groups, "Groups to sign into it")->delimiter(',');
-  command->add_option("--lifetime", issue->lifetime, "How long it is valid, for example 30d");
+  command->add_option("--lifetime", issue->lifetime, "How long this one is valid, for example 7d");
   auto* csr = command->add_option("--csr", issue->csr,
                                   "Sign this request (PEM, see ravine id --request); prints the chain");
   command->add_option("--out", issue->out, "Make the key here too, and write everything to this directory")
       ->excludes(csr);
   on_run(command, context, issue, [](const Context& c, const CaOptions& o) { return run_issue(c, o); });
+
+  auto lifetime = std::make_shared<CaOptions>();
+  command = add_command(ca, "lifetime", "Set how long certificates are valid from the next one on",
+                        "ravine ca lifetime 30d");
+  command->add_option("LIFETIME", lifetime->lifetime, "10s to 1096d; renewed after two thirds")->required();
+  on_run(command, context, lifetime, [](const Context& c, const CaOptions& o) { return run_lifetime(c, o); });
 
   auto groups = std::make_shared<CaOptions>();
   command = add_command(ca, "groups", "Change the groups of a member, from its next certificate on",

@@ -206,6 +206,11 @@ class Examination {
   }
 
   void check_validity(const node::Member& member, UnixTime now) {
+    if (!member.unusable.empty()) {
+      return add("identity", Health::bad, fmt::format("{}: off, {}", member.name, member.unusable),
+                 "correct this machine's time, or join again with \"ravine join CODE\"",
+                 "a network is off because of its certificate's dates");
+    }
     if (member.is_pinned())
       return good("identity", fmt::format("{}: pinned", member.name), "a pinned network");
     const UnixTime end = member.leaf().not_after;

@@ -141,6 +141,22 @@ int run_invite(const Context& context, const JoinFlags& flags) {
   return make_code(context, flags, "invite.create", "join");
 }
 
+// Has the running node take up what is new on disk. True when it is in `network` now.
+bool enter_running(const Context& context, const std::string& network, int& code) {
+  auto daemon = Daemon::open(context, code);
+  if (!daemon || !daemon->call("reload", {}, code)) return false;
+  const auto answer = daemon->call("networks", {}, code);
+  if (!answer) return false;
+  for (const json::value& entry : list_of(*answer, "networks")) {
+    if (text_of(entry, "name") == network) return true;
+  }
+  print_note(
+      fmt::format("the running node's configuration lists its networks; add [[network]] name = \"{}\" and "
+                  "run \"ravine reload\"",
+                  network));
+  return false;
+}
+
 int finish_entry(const Context& context, const JoinFlags& flags, const node::JoinOutcome& outcome) {
   const node::StateDir state(state_directory(context));
   if (!host::file_exists(state.config())) {
@@ -150,6 +166,9 @@ int finish_entry(const Context& context, const JoinFlags& flags, const node::Joi
   }
   const bool was_running = is_running(context);
   std::optional<int> pid;
+  int code = kOk;
+  const bool entered = was_running && enter_running(context, outcome.network, code);
+  if (code != kOk) return code;
   if (!flags.no_up && !was_running) {
     auto started = start_in_background(context, {});
     if (!started)
@@ -162,7 +181,8 @@ int finish_entry(const Context& context, const JoinFlags& flags, const node::Joi
                      {"id", outcome.id},
                      {"address", outcome.address},
                      {"directory", outcome.directory},
-                     {"not_after_unix", outcome.not_after.seconds}};
+                     {"not_after_unix", outcome.not_after.seconds},
+                     {"running", pid || entered}};
     if (pid) out["pid"] = *pid;
     print_json(out);
     return kOk;
@@ -176,8 +196,7 @@ int finish_entry(const Context& context, const JoinFlags& flags, const node::Joi
         "the node runs in the background (pid {}); \"ravine status\" shows it, \"ravine down\" stops it",
         *pid));
   } else if (was_running) {
-    print_line(
-        "a node runs here already; restart it to enter the new network: ravine down; ravine up --detach");
+    if (entered) print_line("the running node is in the network now");
   } else {
     print_line("start it with \"ravine up\"");
   }
@@ -216,15 +235,13 @@ int run_pair(const Context& context, JoinFlags flags) {
   if (!flags.code.empty()) return enter(context, flags, identity::CodeKind::pair);
   const node::StateDir state(state_directory(context));
   const bool fresh = !host::file_exists(state.network(node::kPinnedNetworkName) + "/network.secret");
-  if (fresh && is_running(context)) {
-    return fail({ErrorKind::refused,
-                 "the running node has no network for pairing yet: stop it with \"ravine down\", run "
-                 "\"ravine pair\" (it starts the node again)"});
-  }
   if (fresh) {
     host::SystemRandom random;
     auto founded = node::found_pinned_network(state, flags.name, host::system_time(), random);
     if (!founded) return fail(founded.error());
+    int code = kOk;
+    if (is_running(context) && !enter_running(context, std::string(node::kPinnedNetworkName), code))
+      return code != kOk ? code : static_cast<int>(kFailed);
   }
   flags.name.clear();  // the other machine names itself
   return make_code(context, flags, "pair.create", "pair");

@@ -36,6 +36,10 @@ std::string certificate_text(const json::value& network) {
   out +=
       fmt::format(", grace until {}, renews from {}", date_text({number_of(certificate, "grace_until_unix")}),
                   date_text({number_of(certificate, "renew_at_unix")}));
+  if (const std::string off = text_of(network, "fault"); !off.empty()) {
+    out += fmt::format("\n            {}: {}; check this machine's time, or join again",
+                       paint(Colour::red, "off"), off);
+  }
   const std::string fault = text_of(certificate, "renewal_error");
   if (!fault.empty()) out += fmt::format("\n            last renewal failed: {}", fault);
   return out;

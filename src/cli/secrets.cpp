@@ -41,7 +41,7 @@ class QuietTerminal {
     changed_ = ::tcsetattr(descriptor_, TCSAFLUSH, &quiet) == 0;
   }
   ~QuietTerminal() {
-    if (changed_) ::tcsetattr(descriptor_, TCSAFLUSH, &before_);
+    if (changed_) ::tcsetattr(descriptor_, TCSADRAIN, &before_);
   }
   QuietTerminal(const QuietTerminal&) = delete;
   QuietTerminal& operator=(const QuietTerminal&) = delete;
@@ -54,12 +54,11 @@ class QuietTerminal {
 
 Result<std::string> ask(int terminal, std::string_view prompt) {
   const std::string text = fmt::format("{}: ", prompt);
+  // Quiet before the prompt: who answers at once must not see it, and nothing typed may get lost.
+  const QuietTerminal quiet(terminal);
   if (::write(terminal, text.data(), text.size()) < 0)
     return Error{ErrorKind::io, "the terminal cannot be written to"};
-  Result<std::string> line = [&] {
-    const QuietTerminal quiet(terminal);
-    return read_line(terminal);
-  }();
+  Result<std::string> line = read_line(terminal);
   if (::write(terminal, "\n", 1) < 0) return Error{ErrorKind::io, "the terminal cannot be written to"};
   return line;
 }

@@ -11,7 +11,6 @@
 namespace ravine::identity {
 namespace {
 
-constexpr std::chrono::seconds kMinLifetime = std::chrono::minutes(1);
 constexpr std::size_t kMaxRegisterSize = std::size_t{16} * 1024 * 1024;
 
 Error invalid(std::string message) {
@@ -211,7 +210,8 @@ Result<std::vector<Certificate>> Authority::sign_leaf(const PublicKey& key, cons
     return Error{ErrorKind::refused,
                  fmt::format("the issuer's own certificate is valid from {} to {}, and it is {} here",
                              to_text(ca.not_before), to_text(ca.not_after), to_text(now))};
-  if (options.lifetime < kMinLifetime) return invalid("a certificate's lifetime is at least a minute");
+  const std::chrono::seconds lifetime = options.lifetime.value_or(options_.leaf_lifetime);
+  if (lifetime < kMinLeafLifetime) return invalid("a certificate's lifetime is at least 10 seconds");
   forget_expired(now);
   if (issued_.size() >= kMaxIssued)
     return Error{
@@ -224,7 +224,7 @@ Result<std::vector<Certificate>> Authority::sign_leaf(const PublicKey& key, cons
   wanted.issuer = ca.subject;
   wanted.issuer_key = ca.key;
   wanted.not_before = now;
-  wanted.not_after = std::min(now + options.lifetime, ca.not_after);
+  wanted.not_after = std::min(now + lifetime, ca.not_after);
   wanted.overlay = overlay_address(options_.trust->network(), key.id());
   wanted.groups = options.groups;
   std::sort(wanted.groups.begin(), wanted.groups.end());
@@ -253,12 +253,12 @@ Result<std::vector<Certificate>> Authority::issue(ByteView csr, const IssueOptio
 }
 
 Result<std::vector<Certificate>> Authority::renew(const Certificate& current, ByteView csr, UnixTime now,
-                                                  RandomSource& random, std::chrono::seconds lifetime) {
+                                                  RandomSource& random) {
   const Result<SigningRequest> request = SigningRequest::parse(csr);
   if (!request) return request.error();
   if (options_.trust->revocations().revokes(current))
     return Error{ErrorKind::refused, fmt::format("certificate {} was revoked", current.describe())};
-  IssueOptions options{current.name, current.groups, lifetime};
+  IssueOptions options{.name = current.name, .groups = current.groups};
   // The newest entry of this holder carries the groups as the operator set them last.
   for (const IssuedEntry& entry : issued_) {
     if (entry.id != current.id || entry.is_ca) continue;

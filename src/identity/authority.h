@@ -18,6 +18,7 @@ inline constexpr std::chrono::seconds kRootLifetime = std::chrono::days(3653);  
 inline constexpr std::chrono::seconds kIntermediateLifetime = std::chrono::days(1096);  // 3 years
 inline constexpr std::chrono::seconds kLeafLifetime = std::chrono::days(30);
 inline constexpr std::chrono::seconds kRenewAfter = std::chrono::days(20);
+inline constexpr std::chrono::seconds kMinLeafLifetime{10};
 inline constexpr std::size_t kMaxIssued = 16384;  // entries of the register that are not yet forgotten
 
 struct CertifiedKey {
@@ -63,7 +64,8 @@ struct IssuedEntry {
 struct IssueOptions {
   std::string name;
   std::vector<std::string> groups;
-  std::chrono::seconds lifetime = kLeafLifetime;  // cut to the issuer's own end
+  std::optional<std::chrono::seconds> lifetime =
+      std::nullopt;  // none: the authority's; cut to the issuer's own end
 };
 
 struct AuthorityOptions {
@@ -72,6 +74,7 @@ struct AuthorityOptions {
       chain;  // issuer first, up to but without a root; just the root when the root itself issues
   std::shared_ptr<NetworkTrust> trust;
   std::vector<Certificate> crosses;  // handed to members at join and renewal, see RootSuccession
+  std::chrono::seconds leaf_lifetime = kLeafLifetime;  // of members, unless IssueOptions says otherwise
 };
 
 class Authority {
@@ -92,7 +95,7 @@ class Authority {
   // the overlay address changes and the old certificate counts as superseded. Errors: refused (revoked), as
   // issue.
   Result<std::vector<Certificate>> renew(const Certificate& current, ByteView csr, UnixTime now,
-                                         RandomSource& random, std::chrono::seconds lifetime = kLeafLifetime);
+                                         RandomSource& random);
 
   // Revokes every unexpired certificate that `which` means: a name, a 16-character peer ID or a serial in
   // hexadecimal. Signs the next list, puts it in force in `trust`, and returns it. The owner stores register
@@ -104,6 +107,10 @@ class Authority {
 
   // Groups that later certificates of `name` get. Takes effect at the next renewal.
   Result<> set_groups(std::string_view name, std::vector<std::string> groups);
+
+  std::chrono::seconds leaf_lifetime() const { return options_.leaf_lifetime; }
+  // Of certificates from now on; requires at least kMinLeafLifetime.
+  void set_leaf_lifetime(std::chrono::seconds lifetime) { options_.leaf_lifetime = lifetime; }
 
   const std::vector<IssuedEntry>& issued() const { return issued_; }  // oldest first
   const IssuedEntry* find_live(std::string_view name, UnixTime now) const;

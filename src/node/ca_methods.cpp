@@ -83,7 +83,7 @@ Result<json::object> issue(CaStore& ca, const json::object& params, UnixTime now
   identity::IssueOptions options{.name = *name, .groups = std::move(*groups)};
   if (params.contains("lifetime_s")) {
     auto seconds =
-        number_param(params, "lifetime_s", 60, std::chrono::seconds(identity::kIntermediateLifetime).count());
+        number_param(params, "lifetime_s", 10, std::chrono::seconds(identity::kIntermediateLifetime).count());
     if (!seconds) return seconds.error();
     options.lifetime = std::chrono::seconds(*seconds);
   }
@@ -140,9 +140,9 @@ json::object show(CaStore& ca) {
           {"issued", ca.authority().issued().size()},
           {"revocation_number", trust.revocations().number()},
           {"revoked", trust.revocations().size()},
-          {"leaf_lifetime_s", std::chrono::seconds(identity::kLeafLifetime).count()},
-          {"renew_after_s", std::chrono::seconds(identity::kRenewAfter).count()},
-          {"grace_s", std::chrono::seconds(identity::kGrace).count()},
+          {"leaf_lifetime_s", ca.authority().leaf_lifetime().count()},
+          {"renew_after_s", (ca.authority().leaf_lifetime() * 2 / 3).count()},
+          {"grace_s", trust.options().grace.count()},
           {"directory", ca.member_directory()}};
 }
 
@@ -159,9 +159,9 @@ Result<json::object> set_groups(CaStore& ca, const json::object& params) {
 }  // namespace
 
 const std::vector<std::string_view>& ca_method_names() {
-  static const std::vector<std::string_view> kNames{"ca.issue",       "ca.list",         "ca.show",
-                                                    "ca.renew",       "ca.revoke",       "ca.groups",
-                                                    "ca.rotate-root", "ca.rotate-issuer"};
+  static const std::vector<std::string_view> kNames{"ca.issue",    "ca.list",        "ca.show",
+                                                    "ca.renew",    "ca.revoke",      "ca.groups",
+                                                    "ca.lifetime", "ca.rotate-root", "ca.rotate-issuer"};
   return kNames;
 }
 
@@ -176,6 +176,13 @@ Result<json::object> call_ca(CaStore& ca, std::string_view method, const json::o
   if (method == "ca.list") return list(ca, now);
   if (method == "ca.show") return show(ca);
   if (method == "ca.groups") return set_groups(ca, params);
+  if (method == "ca.lifetime") {
+    auto seconds =
+        number_param(params, "lifetime_s", 10, std::chrono::seconds(identity::kIntermediateLifetime).count());
+    if (!seconds) return seconds.error();
+    if (auto set = ca.set_lifetime(std::chrono::seconds(*seconds)); !set) return set.error();
+    return show(ca);
+  }
   if (method == "ca.renew") {
     if (auto renewed = ca.renew_own(now, random); !renewed) return renewed.error();
     return json::object{{"directory", ca.member_directory()}};

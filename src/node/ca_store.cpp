@@ -35,6 +35,26 @@ Result<> save_issuer(const StateDir& state, const CertifiedKey& issuer) {
   return write_public(in_ca(state, "issuer.crt"), issuer.certificate.to_pem());
 }
 
+Result<> check_lifetime(std::chrono::seconds lifetime) {
+  if (lifetime >= identity::kMinLeafLifetime && lifetime <= identity::kIntermediateLifetime) return {};
+  return Error{ErrorKind::invalid_argument,
+               fmt::format("certificates cannot be valid for {} s; give 10s to 1096d, for example 30d",
+                           lifetime.count())};
+}
+
+Result<std::chrono::seconds> load_lifetime(const StateDir& state) {
+  const std::string path = in_ca(state, "lifetime");
+  if (!host::file_exists(path)) return identity::kLeafLifetime;
+  auto text = host::read_file(path, 64);
+  if (!text) return text.error();
+  const auto lifetime = parse_duration(as_text(*text).substr(0, as_text(*text).find('\n')));
+  if (!lifetime) {
+    return Error{ErrorKind::invalid_argument,
+                 fmt::format("{}: is no duration; set it anew with \"ravine ca lifetime 30d\"", path)};
+  }
+  return std::chrono::duration_cast<std::chrono::seconds>(*lifetime);
+}
+
 Result<identity::PrivateKey> load_root_key(const StateDir& state, std::string_view passphrase) {
   auto key = load_key(in_ca(state, "root.key"), passphrase);
   if (key) return key;
@@ -97,12 +117,14 @@ Result<> CaStore::init(const StateDir& state, const CaInitOptions& options, Unix
     return Error{ErrorKind::invalid_argument,
                  fmt::format("\"{}\" is no name; use at most 63 of a-z, 0-9 and hyphens", name)};
   }
+  if (auto checked = check_lifetime(options.lifetime); !checked) return checked;
   if (auto made = state.make(); !made) return made;
   if (auto made = make_keys(state, options, now, random); !made) return made;
   const auto key = identity::PrivateKey::generate(random);
   if (auto saved = save_key(directory + "/key.pem", key); !saved) return saved;
   CaStore store(state, options.network);
   if (auto opened = store.reopen(nullptr, now); !opened) return opened;
+  if (auto set = store.set_lifetime(options.lifetime); !set) return set;
   auto chain = store.issue(identity::make_signing_request(key, options.node_name),
                            {.name = options.node_name, .groups = options.groups}, now, random);
   if (!chain) return chain.error();
@@ -110,8 +132,7 @@ Result<> CaStore::init(const StateDir& state, const CaInitOptions& options, Unix
   return write_public(in_ca(state, "network"), options.network + "\n");
 }
 
-Result<CaStore> CaStore::open(const StateDir& state, std::shared_ptr<identity::NetworkTrust> trust,
-                              UnixTime now) {
+Result<std::string> CaStore::network_of(const StateDir& state) {
   if (!exists(state)) {
     return Error{ErrorKind::not_found,
                  fmt::format("there is no authority in {}; make one with \"ravine ca init\", or run "
@@ -126,7 +147,14 @@ Result<CaStore> CaStore::open(const StateDir& state, std::shared_ptr<identity::N
     return Error{ErrorKind::invalid_argument,
                  fmt::format("{}: holds no network name", in_ca(state, "network"))};
   }
-  CaStore store(state, network);
+  return network;
+}
+
+Result<CaStore> CaStore::open(const StateDir& state, std::shared_ptr<identity::NetworkTrust> trust,
+                              UnixTime now) {
+  auto network = network_of(state);
+  if (!network) return network.error();
+  CaStore store(state, *network);
   if (auto opened = store.reopen(std::move(trust), now); !opened) return opened.error();
   return store;
 }
@@ -162,10 +190,13 @@ Result<> CaStore::reopen(std::shared_ptr<identity::NetworkTrust> trust, UnixTime
     if (!loaded) return loaded.error();
     encoded = std::move(*loaded);
   }
+  auto lifetime = load_lifetime(state_);
+  if (!lifetime) return lifetime.error();
   auto opened = identity::Authority::open({.key = std::move(*key),
                                            .chain = std::move(*chain),
                                            .trust = std::move(trust),
-                                           .crosses = std::move(crosses)},
+                                           .crosses = std::move(crosses),
+                                           .leaf_lifetime = *lifetime},
                                           encoded, now);
   if (!opened) return opened.error().with_context(state_.ca());
   authority_ = std::make_unique<identity::Authority>(std::move(*opened));
@@ -175,6 +206,13 @@ Result<> CaStore::reopen(std::shared_ptr<identity::NetworkTrust> trust, UnixTime
 Result<> CaStore::save_register() const {
   return host::write_file(in_ca(state_, "register"), authority_->encode_register(),
                           host::FileMode::owner_only);
+}
+
+Result<> CaStore::set_lifetime(std::chrono::seconds lifetime) {
+  if (auto checked = check_lifetime(lifetime); !checked) return checked;
+  auto written = write_public(in_ca(state_, "lifetime"), fmt::format("{}s\n", lifetime.count()));
+  if (written) authority_->set_leaf_lifetime(lifetime);
+  return written;
 }
 
 Result<std::vector<Certificate>> CaStore::issue(ByteView csr, const identity::IssueOptions& options,
@@ -203,6 +241,13 @@ Result<> CaStore::issue_to(const std::string& directory, const identity::IssueOp
   if (!written) return written;
   if (auto saved = save_roots(directory, authority_->trust().roots()); !saved) return saved;
   if (auto saved = save_revocations(directory, authority_->trust().revocations()); !saved) return saved;
+  auto own = load_certificates(member_directory() + "/cert.crt");
+  if (!own) return own.error();
+  Member member;
+  member.directory = directory;
+  member.issuer = own->front().id;
+  member.known.push_back({own->front().id, own->front().name, {}});
+  if (auto saved = save_known(member); !saved) return saved;
   return write_public(directory + "/cert.crt", identity::to_pem(*chain));
 }
 

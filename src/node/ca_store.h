@@ -20,14 +20,17 @@ namespace ravine::node {
 
 struct CaInitOptions {
   std::string network = "home";
-  std::string node_name;            // of this machine
-  std::vector<std::string> groups;  // of this machine
-  std::string passphrase;           // of the root's key; empty: none
+  std::string node_name;                                    // of this machine
+  std::vector<std::string> groups;                          // of this machine
+  std::string passphrase;                                   // of the root's key; empty: none
+  std::chrono::seconds lifetime = identity::kLeafLifetime;  // of members' certificates
 };
 
 class CaStore {
  public:
   static bool exists(const StateDir& state);
+  // The network's name. Errors: not_found when there is no authority here.
+  static Result<std::string> network_of(const StateDir& state);
   // Makes root, intermediate, network secret and this machine's own membership. Errors: already_exists, io.
   static Result<> init(const StateDir& state, const CaInitOptions& options, UnixTime now,
                        RandomSource& random);
@@ -45,9 +48,12 @@ class CaStore {
   Result<std::vector<identity::Certificate>> issue(ByteView csr, const identity::IssueOptions& options,
                                                    UnixTime now, RandomSource& random);
   // For somebody else's machine, the long way: makes the key here and writes key.pem cert.crt ca.crt
-  // network.secret (and revocation.list) to `directory`.
+  // network.secret (and revocation.list), and member.json, which names this machine as the one to renew at,
+  // to `directory`.
   Result<> issue_to(const std::string& directory, const identity::IssueOptions& options, UnixTime now,
                     RandomSource& random);
+  // How long certificates are valid from now on; renewals keep to it too. Errors: invalid_argument, io.
+  Result<> set_lifetime(std::chrono::seconds lifetime);
   // A new certificate for this machine's own key.
   Result<> renew_own(UnixTime now, RandomSource& random);
   // Revokes, stores register and list, rotates the network secret and stores it.

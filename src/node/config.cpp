@@ -83,6 +83,9 @@ void read_node(Section section, NodeSection& out) {
   } else {
     section.take("metrics");
   }
+  Duration grace = out.grace;
+  section.read("grace", grace, identity::kClockSkew, 365 * 24h);
+  out.grace = std::chrono::duration_cast<std::chrono::seconds>(grace);
   section.read("idle_timeout", out.idle_timeout, 5s, 600s);
   section.read("keep_alive", out.keep_alive, 1s, 300s);
   if (out.keep_alive * 2 > out.idle_timeout) {
@@ -289,6 +292,7 @@ void read_root(const toml::table& root, ConfigIssues& issues, Config& config) {
   read_tables(top, issues, "forward", config.forwards, read_forward);
   read_tables(top, issues, "expose", config.exposes, read_expose);
   top.finish();
+  for (NetworkConfig& network : config.networks) network.grace = config.node.grace;
   if (!issues.empty()) return;
   refuse_duplicates(root, issues, "network", config.networks, [](const NetworkConfig& n) { return n.name; });
   refuse_duplicates(root, issues, "peer", config.peers, [](const PeerConfig& p) { return p.id; });
@@ -368,12 +372,10 @@ std::vector<std::string> keys_needing_restart(const Config& running, const Confi
   compare(running.node.listen, wanted.node.listen, "node.listen");
   compare(running.node.log_format, wanted.node.log_format, "node.log_format");
   compare(running.node.control, wanted.node.control, "node.control");
-  compare(running.node.metrics, wanted.node.metrics, "node.metrics");
   compare(running.node.idle_timeout, wanted.node.idle_timeout, "node.idle_timeout");
   compare(running.node.keep_alive, wanted.node.keep_alive, "node.keep_alive");
   compare(running.node.congestion, wanted.node.congestion, "node.congestion");
   compare(running.node.protection, wanted.node.protection, "node.protection");
-  compare(running.proxy, wanted.proxy, "proxy");
   return keys;
 }
 

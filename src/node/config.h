@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "host/logging.h"
+#include "identity/network_trust.h"
 #include "session/connection.h"
 
 namespace ravine::node {
@@ -34,8 +35,9 @@ struct NodeSection {
   LogLevel log_level = LogLevel::info;
   std::map<std::string, LogLevel, std::less<>> log_levels;  // by component, over log_level
   LogFormat log_format = LogFormat::text;
-  std::string control;                   // path of the control socket; empty: the default
-  std::optional<SocketAddress> metrics;  // Prometheus over HTTP; unset: off
+  std::string control;                            // path of the control socket; empty: the default
+  std::chrono::seconds grace = identity::kGrace;  // how long after their end certificates are accepted here
+  std::optional<SocketAddress> metrics;           // Prometheus over HTTP; unset: off
   Duration idle_timeout = 60s;
   Duration keep_alive = 15s;
   session::CongestionControl congestion = session::CongestionControl::cubic;
@@ -48,6 +50,7 @@ struct NetworkConfig {
   std::string name;
   std::string directory;            // relative ones are below the state directory; empty: networks/NAME
   std::vector<std::string> pinned;  // peer IDs (64 hex digits): a network without CA
+  std::chrono::seconds grace = identity::kGrace;  // from [node]
   friend bool operator==(const NetworkConfig&, const NetworkConfig&) = default;
 };
 

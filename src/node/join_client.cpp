@@ -130,7 +130,9 @@ Result<JoinOutcome> join_by_code(const StateDir& state, const identity::Invite& 
   if (!membership) return membership.error();
   const std::string name = options.directory_name.empty() ? membership->network_name : options.directory_name;
   const std::string directory = state.network(name);
-  if (host::file_exists(directory + "/cert.crt")) {
+  // A membership that ended is replaced; one that holds is not.
+  const auto present = load_member(state, {.name = name}, (*clock)->unix_time());
+  if (host::file_exists(directory + "/cert.crt") && (!present || present->unusable.empty())) {
     return Error{
         ErrorKind::already_exists,
         fmt::format(

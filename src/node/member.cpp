@@ -89,10 +89,10 @@ Result<> write_json(const std::string& path, const json::value& value) {
   return host::write_file(path, as_bytes(json::serialize(value) + "\n"), host::FileMode::owner_only);
 }
 
-Result<> load_trust(Member& member, UnixTime now) {
+Result<> load_trust(Member& member, std::chrono::seconds grace, UnixTime now) {
   auto roots = load_certificates(member.directory + "/ca.crt");
   if (!roots) return roots.error();
-  auto trust = identity::NetworkTrust::make(std::move(*roots));
+  auto trust = identity::NetworkTrust::make(std::move(*roots), {.grace = grace});
   if (!trust) return trust.error().with_context(member.directory + "/ca.crt");
   member.trust = std::move(*trust);
   member.network = member.trust->network();
@@ -105,7 +105,7 @@ Result<> load_trust(Member& member, UnixTime now) {
   return {};
 }
 
-Result<> check_chain(const Member& member, UnixTime now) {
+Result<> check_chain(Member& member, UnixTime now) {
   const std::string path = member.directory + "/cert.crt";
   if (member.leaf().key != member.key->public_key()) {
     return Error{
@@ -116,7 +116,9 @@ Result<> check_chain(const Member& member, UnixTime now) {
             path, member.directory)};
   }
   if (member.is_pinned()) return {};
-  if (const auto rejection = member.trust->check_chain(member.chain, now)) {
+  member.unusable = member.date_fault(now);
+  const auto rejection = member.trust->check_chain(member.chain, now);
+  if (rejection && member.unusable.empty()) {
     return Error{
         ErrorKind::unauthenticated,
         fmt::format(
@@ -187,6 +189,13 @@ Result<identity::LocalIdentity> Member::local_identity() const {
   return identity::make_local_identity(*key, shown);
 }
 
+std::string Member::date_fault(UnixTime now) const {
+  if (is_pinned()) return {};
+  const auto rejection = trust->check_chain(chain, now);
+  return rejection && rejection->alert == identity::TlsAlert::certificate_expired ? rejection->reason
+                                                                                  : std::string();
+}
+
 std::string network_directory(const StateDir& state, const NetworkConfig& network) {
   if (network.directory.empty()) return state.network(network.name);
   return network.directory.starts_with('/') ? network.directory : state.path() + "/" + network.directory;
@@ -200,7 +209,7 @@ Result<std::vector<NetworkConfig>> configured_networks(const StateDir& state, co
   while (const dirent* entry = ::readdir(directory)) {
     const std::string name = entry->d_name;
     if (is_valid_name(name) && host::file_exists(state.network(name) + "/cert.crt"))
-      found.push_back({name, "", {}});
+      found.push_back({name, "", {}, config.node.grace});
   }
   ::closedir(directory);
   std::ranges::sort(found, {}, &NetworkConfig::name);
@@ -259,7 +268,7 @@ Result<Member> load_member(const StateDir& state, const NetworkConfig& network, 
         ErrorKind::invalid_argument,
         fmt::format("network {}: has both ca.crt and pinned peers; remove one of them", network.name)};
   }
-  Result<> loaded = pinned ? load_pinned(member, network) : load_trust(member, now);
+  Result<> loaded = pinned ? load_pinned(member, network) : load_trust(member, network.grace, now);
   if (loaded && !pinned) loaded = load_details(member);
   if (loaded) loaded = check_chain(member, now);
   if (!loaded) return loaded.error().with_context(fmt::format("network {}", network.name));

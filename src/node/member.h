@@ -33,6 +33,7 @@ struct Member {
   std::shared_ptr<identity::PinnedPeers> pinned;  // networks without CA
   std::optional<identity::PeerId> issuer;         // whom to ask for renewal
   std::vector<identity::KnownPeer> known;         // where members may be found
+  std::string unusable;  // why this certificate is good for nobody now (not yet valid, or past its grace)
 
   bool is_pinned() const { return pinned != nullptr; }
   const identity::Certificate& leaf() const { return chain.front(); }
@@ -40,6 +41,8 @@ struct Member {
   IpAddress overlay() const { return identity::overlay_address(network, id()); }
   std::shared_ptr<const identity::VerifyPolicy> policy() const;
   Result<identity::LocalIdentity> local_identity() const;  // chain and crosses
+  // What a peer with our clock and trust would say of the dates in our chain; empty: good.
+  std::string date_fault(UnixTime now) const;
 };
 
 // The directory that a network's configuration means.
@@ -48,8 +51,8 @@ std::string network_directory(const StateDir& state, const NetworkConfig& networ
 Result<std::vector<NetworkConfig>> configured_networks(const StateDir& state, const Config& config);
 
 // Errors name the file and the way out: not_found (missing CA, certificate, key), refused (key readable by
-// others), unauthenticated (certificate of another CA, key or network; expired past its grace; not yet
-// valid).
+// others), unauthenticated (certificate of another CA, key or network). A certificate whose dates do not fit
+// loads, with `unusable` set: time may put it right, and other networks go on.
 Result<Member> load_member(const StateDir& state, const NetworkConfig& network, UnixTime now);
 
 // Writes a membership as it came from a join or renewal; the key first, so that a kill leaves no certificate

@@ -1,4 +1,4 @@
-// Start, stop and reload: the order in which the parts of a node come up, change and go.
+// Start and stop: the order in which the parts of a node come up and go.
 #include "node/node.h"
 
 #include <fmt/format.h>
@@ -78,7 +78,7 @@ Result<> Node::Impl::start() {
   if (auto opened = open_driver(); !opened) return opened;
   if (auto started = start_services(); !started) return started;
   started_at = driver->enter();
-  clock_recorded_at = started_at;
+  clock_recorded_at = started_at - 1h;  // by the first upkeep: writing to disk would hold up the start
   connector->keep_sessions();
   schedule_tick();
   driver->touch();
@@ -107,7 +107,6 @@ Result<> Node::Impl::open_state() {
         "this machine's clock is behind a date that it has seen before; set it (ravine doctor)");
     log.warning("{}", warnings.back());
   }
-  if (auto recorded = clock->record(); !recorded) return recorded;
   std::string fault;
   peer_cache = PeerCache::load(state.peers(), &fault);
   if (!fault.empty()) log.warning("{}", fault);
@@ -146,11 +145,11 @@ Result<> Node::Impl::open_driver() {
             config.node.port.value_or(kDefaultPort))};
   }
   for (auto& network : networks) {
-    auto made = network_options(*network);
-    if (!made) return made.error();
-    network->id = driver->endpoint().add_network(std::move(*made));
-    directory.add_network(network->id, network->member.name,
-                          identity::overlay_prefix(network->member.network));
+    if (!network->member.unusable.empty()) {
+      deactivate(*network, network->member.unusable);
+    } else if (auto activated = activate(*network); !activated) {
+      return activated;
+    }
   }
   return {};
 }
@@ -168,164 +167,44 @@ Result<> Node::Impl::start_services() {
   bench = std::make_unique<services::BenchService>(*router);
   if (auto applied = apply_peers(config); !applied) return applied;
   if (auto applied = apply_exposes(config, nullptr); !applied) return applied;
-  if (auto applied = apply_forwards(config, nullptr); !applied) return applied;
-  if (config.proxy.enabled) {
-    std::vector<services::Credential> credentials;
-    for (const ProxyUser& user : config.proxy.users) credentials.push_back({user.name, user.password});
-    proxy = std::make_unique<services::ProxyServer>(
-        *tunnels,
-        services::ProxyOptions{.listen = config.proxy.listen, .credentials = std::move(credentials)});
-    if (auto started = proxy->start(); !started) {
-      return started.error().with_context(fmt::format(
-          "proxy on {} (choose another with --proxy or [proxy] listen, or turn it off with --no-proxy)",
-          config.proxy.listen.to_text()));
-    }
-  }
-  if (config.node.metrics) {
-    add_metrics();
-    metrics_server = std::make_unique<services::MetricsServer>(
-        context(), *metrics,
-        services::MetricsServerOptions{.listen = *config.node.metrics,
-                                       .allow_remote = !config.node.metrics->ip.is_loopback()});
-    if (auto started = metrics_server->start(); !started) {
-      return started.error().with_context(fmt::format("metrics on {}", config.node.metrics->to_text()));
-    }
-  }
+  Undo kept;
+  auto started = apply_forwards(config, nullptr, kept);
+  kept.keep_all();
+  if (started) started = start_proxy(config.proxy);
+  if (started) started = start_metrics(config.node.metrics);
+  if (!started) return started;
   if (!options.control) return {};
   control = std::make_unique<services::ControlServer>(context(), control_path);
   add_methods();
   return control->start();
 }
 
-Result<> Node::Impl::apply_peers(const Config& wanted) {
-  std::vector<services::StaticPeer> peers;
-  const auto add = [&](const Network& network, const PeerConfig& peer) {
-    services::StaticPeer entry{
-        .network = network.id, .name = peer.name, .short_id = peer.id, .keep = peer.keep};
-    for (const std::string& address : peer.addresses) {
-      if (const auto parsed = HostPort::parse(address)) entry.addresses.push_back(*parsed);
-    }
-    peers.push_back(std::move(entry));
-  };
-  for (const PeerConfig& peer : wanted.peers) {
-    if (!peer.network.empty() && find_network(peer.network) == nullptr) {
-      return Error{
-          ErrorKind::invalid_argument,
-          fmt::format("[[peer]] {} names the network \"{}\", which this node is not in; see \"ravine id\"",
-                      peer.name.empty() ? peer.id : peer.name, peer.network)};
-    }
-    for (const auto& network : networks) {
-      if (peer.network.empty() || network->member.name == peer.network) add(*network, peer);
-    }
-  }
-  // What the issuer told at joining; the configuration says it better where both know a peer.
-  for (const auto& network : networks) {
-    for (const identity::KnownPeer& known : network->member.known) {
-      const bool configured = std::ranges::any_of(peers, [&](const services::StaticPeer& peer) {
-        return peer.network == network->id &&
-               ((!peer.name.empty() && peer.name == known.name) || known.id.matches_text(peer.short_id));
-      });
-      if (configured || known.id == network->member.id()) continue;
-      peers.push_back({.network = network->id,
-                       .name = known.name,
-                       .short_id = known.id.to_text(),
-                       .id = known.id,
-                       .addresses = known.addresses});
-    }
-  }
-  if (auto set = directory.set_static(std::move(peers)); !set) return set;
-  for (const CachedPeer& cached : peer_cache.peers()) {
-    const Network* network = find_network(cached.network);
-    if (network == nullptr) continue;
-    identity::VerifiedPeer peer{.id = cached.id,
-                                .name = cached.name,
-                                .overlay = identity::overlay_address(network->member.network, cached.id),
-                                .groups = cached.groups};
-    for (auto it = cached.addresses.rbegin(); it != cached.addresses.rend(); ++it) {
-      directory.learn(driver->now(), network->id, peer, *it);
-    }
-  }
-  return {};
+Result<> Node::Impl::start_proxy(const ProxyConfig& wanted) {
+  proxy.reset();
+  if (!wanted.enabled) return {};
+  std::vector<services::Credential> credentials;
+  for (const ProxyUser& user : wanted.users) credentials.push_back({user.name, user.password});
+  proxy = std::make_unique<services::ProxyServer>(
+      *tunnels, services::ProxyOptions{.listen = wanted.listen, .credentials = std::move(credentials)});
+  auto started = proxy->start();
+  if (started) return {};
+  proxy.reset();
+  return started.error().with_context(fmt::format(
+      "proxy on {} (choose another with --proxy or [proxy] listen, or turn it off with --no-proxy)",
+      wanted.listen.to_text()));
 }
 
-Result<> Node::Impl::apply_exposes(const Config& wanted, ReloadReport* report) {
-  const auto protocol = [](const ExposeConfig& entry) {
-    return entry.udp ? services::Protocol::udp : services::Protocol::tcp;
-  };
-  if (report != nullptr) {
-    for (const ExposeConfig& old : config.exposes) {
-      if (std::ranges::find(wanted.exposes, old) != wanted.exposes.end()) continue;
-      exposes->remove(protocol(old), old.port);
-      report->changed.push_back(fmt::format("closed exposed port {}", old.port));
-    }
-  }
-  for (const ExposeConfig& entry : wanted.exposes) {
-    if (report != nullptr && std::ranges::find(config.exposes, entry) != config.exposes.end()) continue;
-    auto added =
-        exposes->add({.protocol = protocol(entry), .port = entry.port, .to = entry.to, .allow = entry.allow});
-    if (!added) return added.error().with_context(fmt::format("[[expose]] port {}", entry.port));
-    if (report != nullptr) report->changed.push_back(fmt::format("exposed port {}", entry.port));
-  }
-  return {};
-}
-
-Result<> Node::Impl::apply_forwards(const Config& wanted, ReloadReport* report) {
-  const auto protocol = [](const ForwardConfig& entry) {
-    return entry.udp ? services::Protocol::udp : services::Protocol::tcp;
-  };
-  if (report != nullptr) {
-    for (const ForwardConfig& old : config.forwards) {
-      if (std::ranges::find(wanted.forwards, old) != wanted.forwards.end()) continue;
-      forwards->remove(protocol(old), old.listen);
-      report->changed.push_back(fmt::format("closed forward {}", old.listen.to_text()));
-    }
-  }
-  for (const ForwardConfig& entry : wanted.forwards) {
-    if (report != nullptr && std::ranges::find(config.forwards, entry) != config.forwards.end()) continue;
-    const auto target = HostPort::parse(entry.to);
-    if (!target) continue;  // parse_config lets none through
-    auto added = forwards->add({.protocol = protocol(entry),
-                                .listen = entry.listen,
-                                .host = fuse_host(target->host),
-                                .port = target->port});
-    if (!added)
-      return added.error().with_context(fmt::format("[[forward]] listen {}", entry.listen.to_text()));
-    if (report != nullptr)
-      report->changed.push_back(fmt::format("opened forward {}", entry.listen.to_text()));
-  }
-  return {};
-}
-
-Result<ReloadReport> Node::Impl::reload() {
-  Config wanted = config;
-  if (options.read_config) {
-    auto read = options.read_config();
-    if (!read) return read.error();
-    wanted = std::move(*read);
-  }
-  ReloadReport report;
-  driver->enter();
-  if (auto reloaded = reload_networks(report); !reloaded) return reloaded.error();
-  if (auto applied = apply_peers(wanted); !applied) return applied.error();
-  if (!(wanted.peers == config.peers)) report.changed.emplace_back("peers");
-  if (auto applied = apply_exposes(wanted, &report); !applied) return applied.error();
-  if (auto applied = apply_forwards(wanted, &report); !applied) return applied.error();
-  if (options.apply_log_levels) options.apply_log_levels(wanted);
-  report.needs_restart = keys_needing_restart(config, wanted);
-  if (!(wanted.networks == config.networks)) report.needs_restart.emplace_back("network");
-  // What was not taken over keeps its running value, so that the next reload names it again.
-  Config running = config;
-  running.peers = wanted.peers;
-  running.exposes = wanted.exposes;
-  running.forwards = wanted.forwards;
-  running.node.log_level = wanted.node.log_level;
-  running.node.log_levels = wanted.node.log_levels;
-  config = std::move(running);
-  connector->keep_sessions();
-  driver->touch();
-  log.info("configuration reloaded: {} changes, {} keys wait for a restart", report.changed.size(),
-           report.needs_restart.size());
-  return report;
+Result<> Node::Impl::start_metrics(const std::optional<SocketAddress>& listen) {
+  metrics_server.reset();
+  if (!listen) return {};
+  if (!metrics) add_metrics();
+  metrics_server = std::make_unique<services::MetricsServer>(
+      context(), *metrics,
+      services::MetricsServerOptions{.listen = *listen, .allow_remote = !listen->ip.is_loopback()});
+  auto started = metrics_server->start();
+  if (started) return {};
+  metrics_server.reset();
+  return started.error().with_context(fmt::format("metrics on {}", listen->to_text()));
 }
 
 void Node::Impl::stop(std::function<void()> done) {
@@ -364,9 +243,33 @@ void Node::Impl::on_established(session::Session& session) {
   log.debug("session with {} ({}) is up", info.peer.name, info.peer.id.to_text());
 }
 
+void Node::Impl::warn_of_refusal(const session::SessionInfo& info, const session::CloseReason& reason) {
+  using session::CloseCause;
+  const auto is_alert = [&](identity::TlsAlert alert) {  // RFC 9001 §4.8: 0x100 + alert
+    return reason.cause == CloseCause::remote_transport &&
+           reason.code == 0x100 + static_cast<std::uint64_t>(alert);
+  };
+  const bool cut = reason.cause == CloseCause::remote_application &&
+                   reason.code == static_cast<std::uint64_t>(session::AppError::revoked);
+  if (!cut && !is_alert(identity::TlsAlert::certificate_revoked) &&
+      !is_alert(identity::TlsAlert::certificate_expired)) {
+    return;
+  }
+  Network* network = find_network(info.network);
+  if (network == nullptr) return;
+  if (network->refusal_told && driver->now() - *network->refusal_told < kRefusalPause) return;
+  network->refusal_told = driver->now();
+  log.warning(
+      "network {}: a peer refuses this machine's certificate as revoked or expired ({}); check the time "
+      "here, and "
+      "ask the authority's operator (\"ravine ca list\" there shows it), who can invite this machine again",
+      network->member.name, reason.text);
+}
+
 void Node::Impl::on_closed(session::SessionId id, const session::SessionInfo& info,
                            const session::CloseReason& reason) {
   session_facts.erase(id);
+  warn_of_refusal(info, reason);
   if (info.has_certificate)
     log.debug("session with {} ({}) is over: {}", info.peer.name, info.peer.id.to_text(), reason.text);
   if (stopping && session_facts.empty()) stop_timer.cancel();

@@ -1,5 +1,6 @@
-// The inside of Node, shared by its .cpp files: node.cpp (start, stop, reload), node_networks.cpp
-// (memberships over time), node_issuer.cpp (what an issuing or pairing node answers), node_status.cpp and
+// The inside of Node, shared by its .cpp files: node.cpp (start, stop), node_reload.cpp (another
+// configuration while sessions run), node_networks.cpp (memberships over time), node_renewal.cpp
+// (certificates), node_issuer.cpp (what an issuing or pairing node answers), node_status.cpp and
 // node_methods*.cpp (control calls).
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <boost/json/object.hpp>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "host/clock.h"
 #include "host/file.h"
@@ -34,17 +36,44 @@ namespace ravine::node {
 
 inline constexpr Duration kTick = 60s;  // upkeep: expiry, names of the day, renewals, caches
 inline constexpr Duration kStopLimit = 2s;
-inline constexpr Duration kRenewRetryFirst = 60s;  // doubles up to an hour
+inline constexpr Duration kRefusalPause = 600s;  // between warnings that peers refuse our certificate
+// Retries of a renewal start with a 300th of the certificate's lifetime and double up to a tenth, in these
+// bounds.
+inline constexpr Duration kRenewRetryFirst = 60s;
 inline constexpr Duration kRenewRetryLast = 3600s;
+inline constexpr Duration kRenewRetryLeast = 1s;
 inline constexpr std::size_t kMaxNetworks = 64;
 
 struct Network {
-  session::NetworkId id;
+  session::NetworkId id;  // of the endpoint; unset while the certificate is unusable
   Member member;
   Instant next_renewal;  // earliest next attempt
   Duration renewal_delay{0};
+  std::optional<Instant> renew_early;  // before its time, for a secret that was replaced
   bool renewing = false;
-  std::string renewal_error;  // of the last attempt; empty after a success
+  std::optional<Instant> refusal_told;  // when a warning last said that peers refuse our certificate
+  std::string renewal_error;            // of the last attempt; empty after a success
+
+  bool active() const { return id != session::NetworkId{}; }
+};
+
+// Steps back, newest first, when something later fails.
+class Undo {
+ public:
+  Undo() = default;
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  ~Undo() {
+    while (!steps_.empty()) {
+      steps_.back()();
+      steps_.pop_back();
+    }
+  }
+  void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void keep_all() { steps_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
 };
 
 struct SessionFacts {
@@ -59,17 +88,34 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   Result<> open_state();
   Result<> open_driver();
   Result<> start_services();
-  Result<> apply_peers(const Config& wanted);
-  Result<> apply_exposes(const Config& wanted, ReloadReport* report);
-  Result<> apply_forwards(const Config& wanted, ReloadReport* report);
-  Result<ReloadReport> reload();
+  Result<> start_proxy(const ProxyConfig& wanted);
+  Result<> start_metrics(const std::optional<SocketAddress>& listen);
   void stop(std::function<void()> done);
   void finish_stop();
   services::ServiceContext context() { return {loop, *driver, log, resolve}; }
 
+  // --- node_reload.cpp
+  Result<ReloadReport> reload();
+  using NamedNetworks = std::vector<std::pair<session::NetworkId, const Member*>>;
+  Result<std::vector<services::StaticPeer>> static_peers(const Config& wanted,
+                                                         const NamedNetworks& networks) const;
+  Result<> apply_peers(const Config& wanted);
+  Result<> apply_exposes(const Config& wanted, ReloadReport* report);
+  Result<> apply_forwards(const Config& wanted, ReloadReport* report, Undo& undo);
+  Result<> apply_listeners(const Config& wanted, ReloadReport& report, Undo& undo);
+  Result<> check_peers(const Config& wanted, const std::vector<Member>& members) const;
+  Result<> check_exposes(const Config& wanted) const;
+
   // --- node_networks.cpp
   Result<> load_networks();
-  Result<> reload_networks(ReloadReport& report);
+  Result<std::vector<Member>> load_members(const Config& wanted) const;
+  Result<std::optional<CaStore>> load_authority(const std::vector<Member>& members) const;
+  // Puts what was loaded in force; only a fault of ours can fail.
+  Result<> take_members(std::vector<Member> members, std::optional<CaStore> authority, ReloadReport& report);
+  Result<> reload_networks(ReloadReport& report);  // the files again, under the running configuration
+  Result<> activate(Network& network);
+  void deactivate(Network& network, std::string_view why);
+  void follow_dates();  // activates and deactivates as certificates become valid and end
   Result<session::NetworkOptions> network_options(const Network& network) const;
   Result<> update_endpoint(Network& network);
   Network* find_network(session::NetworkId id);
@@ -79,13 +125,19 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   Network* pairing_network();  // the first without CA
   void tick();
   void schedule_tick();
+  Duration until_upkeep() const;
   void refresh_names();
+  void add_network_metrics(const Network& network);
+  void save_peers();
+  void sync_join_names();  // after invites changed
+
+  // --- node_renewal.cpp
+  Duration until_renewal(const Network& network) const;
   void renew_due(Network& network);
   void renew_from_issuer(Network& network);
   void finish_renewal(session::NetworkId id, Result<services::Exchanged> exchanged);
   void renewal_failed(Network& network, std::string_view why);
-  void save_peers();
-  void sync_join_names();  // after invites changed
+  void renew_for_secret(Network& network);  // soon, but not all members at once
 
   // --- node_issuer.cpp
   Result<Bytes> answer_join(session::NetworkId network, ByteView request, ByteView exporter,
@@ -106,6 +158,8 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   void on_established(session::Session& session) override;
   void on_closed(session::SessionId id, const session::SessionInfo& info,
                  const session::CloseReason& reason) override;
+
+  void warn_of_refusal(const session::SessionInfo& info, const session::CloseReason& reason);
 
   // --- node_status.cpp
   boost::json::object status() const;
@@ -162,6 +216,7 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   Instant clock_recorded_at;
   std::int64_t day = 0;  // of the server names in force, days since 1970
   std::uint64_t invites_changed = 0;
+  std::set<std::string> measured_networks;  // that have their metrics
   std::map<session::SessionId, SessionFacts> session_facts;
   std::vector<std::string> warnings;  // that status shows
 };

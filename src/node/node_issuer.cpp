@@ -133,6 +133,7 @@ Result<std::uint64_t> Node::Impl::offer(session::NetworkId id, ByteView signed_l
                 saved.error().message);
   }
   log.info("revocation list {} of network {} is in force", list.number(), network->member.name);
+  renew_for_secret(*network);
   return list.number();
 }
 

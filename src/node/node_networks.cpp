@@ -1,5 +1,4 @@
-// Memberships over time: loading, what the endpoint is told of them, server names of the day, renewals with
-// their retries, the peer cache.
+// Memberships over time: loading, what the endpoint is told of them, server names of the day, the peer cache.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,66 +15,132 @@ std::int64_t day_of(UnixTime at) {
 
 }  // namespace
 
-Result<> Node::Impl::load_networks() {
-  auto wanted = configured_networks(state, config);
-  if (!wanted) return wanted.error();
-  if (wanted->size() > kMaxNetworks) {
+Result<std::vector<Member>> Node::Impl::load_members(const Config& wanted) const {
+  auto entries = configured_networks(state, wanted);
+  if (!entries) return entries.error();
+  if (entries->size() > kMaxNetworks) {
     return Error{ErrorKind::limit_reached, fmt::format("{} networks are configured; at most {} fit one node",
-                                                       wanted->size(), kMaxNetworks)};
+                                                       entries->size(), kMaxNetworks)};
   }
-  const UnixTime now = clock->unix_time();
-  for (const NetworkConfig& entry : *wanted) {
-    auto member = load_member(state, entry, now);
+  std::vector<Member> members;
+  for (const NetworkConfig& entry : *entries) {
+    auto member = load_member(state, entry, clock->unix_time());
     if (!member) return member.error();
-    auto network = std::make_unique<Network>();
-    network->member = std::move(*member);
-    networks.push_back(std::move(network));
+    if (auto local = member->local_identity(); !local)
+      return local.error().with_context(fmt::format("network {}", entry.name));
+    members.push_back(std::move(*member));
   }
-  if (CaStore::exists(state)) {
-    auto name = CaStore::open(state, nullptr, now);
-    if (!name) return name.error();
-    Network* own = find_network(name->network_name());
-    auto opened = CaStore::open(state, own != nullptr ? own->member.trust : nullptr, now);
-    if (!opened) return opened.error();
-    ca = std::move(*opened);
+  return members;
+}
+
+Result<std::optional<CaStore>> Node::Impl::load_authority(const std::vector<Member>& members) const {
+  if (!CaStore::exists(state)) return std::optional<CaStore>();
+  auto name = CaStore::network_of(state);
+  if (!name) return name.error();
+  const auto own = std::ranges::find(members, *name, &Member::name);
+  auto opened = CaStore::open(state, own != members.end() ? own->trust : nullptr, clock->unix_time());
+  if (!opened) return opened.error();
+  return std::optional<CaStore>(std::move(*opened));
+}
+
+Result<> Node::Impl::load_networks() {
+  auto members = load_members(config);
+  if (!members) return members.error();
+  auto authority = load_authority(*members);
+  if (!authority) return authority.error();
+  const auto is_unusable = [](const Member& member) { return !member.unusable.empty(); };
+  if (!members->empty() && std::ranges::all_of(*members, is_unusable)) {
+    const Member& first = members->front();
+    return Error{
+        ErrorKind::unauthenticated,
+        fmt::format("network {}: peers would refuse {}/cert.crt: {}; check this machine's time, or join "
+                    "again with \"ravine join CODE\"",
+                    first.name, first.directory, first.unusable)};
   }
-  day = day_of(now);
+  for (Member& member : *members) {
+    networks.push_back(std::make_unique<Network>());
+    networks.back()->member = std::move(member);
+  }
+  ca = std::move(*authority);
+  day = day_of(clock->unix_time());
   return {};
 }
 
 Result<> Node::Impl::reload_networks(ReloadReport& report) {
-  const UnixTime now = clock->unix_time();
-  std::vector<Member> loaded;
-  for (const auto& network : networks) {
-    NetworkConfig entry{network->member.name, network->member.directory, {}};
-    const auto configured = std::ranges::find(config.networks, network->member.name, &NetworkConfig::name);
-    if (configured != config.networks.end()) entry.pinned = configured->pinned;
-    auto member = load_member(state, entry, now);
-    if (!member) return member.error();
-    loaded.push_back(std::move(*member));
-  }
-  std::optional<CaStore> authority;
-  if (ca) {
-    std::shared_ptr<identity::NetworkTrust> trust;
-    for (const Member& member : loaded) {
-      if (member.name == ca->network_name()) trust = member.trust;
-    }
-    auto opened = CaStore::open(state, std::move(trust), now);
-    if (!opened) return opened.error();
-    authority = std::move(*opened);
-  }
-  for (std::size_t i = 0; i < networks.size(); ++i) {
-    Network& network = *networks[i];
-    if (network.member.leaf().der != loaded[i].leaf().der) {
-      report.changed.push_back(fmt::format("certificate of network {}", network.member.name));
-    }
-    network.member = std::move(loaded[i]);
-    if (auto updated = update_endpoint(network); !updated) return updated.error();
-  }
-  if (authority) ca = std::move(authority);
+  auto members = load_members(config);
+  if (!members) return members.error();
+  auto authority = load_authority(*members);
+  if (!authority) return authority.error();
+  return take_members(std::move(*members), std::move(*authority), report);
+}
+
+Result<> Node::Impl::take_members(std::vector<Member> members, std::optional<CaStore> authority,
+                                  ReloadReport& report) {
+  ca = std::move(authority);
   if (auto read = load_invites(state)) invites = std::move(*read);
+  std::erase_if(networks, [&](const auto& network) {
+    const auto stays = [&](const Member& member) {
+      return member.name == network->member.name && member.directory == network->member.directory;
+    };
+    if (std::ranges::any_of(members, stays)) return false;
+    report.changed.push_back(fmt::format("left network {}", network->member.name));
+    deactivate(*network, "it is not configured any more");
+    return true;
+  });
+  for (Member& member : members) {
+    Network* network = find_network(member.name);
+    if (network == nullptr) {
+      networks.push_back(std::make_unique<Network>());
+      network = networks.back().get();
+      report.changed.push_back(fmt::format("entered network {}", member.name));
+    } else if (network->member.leaf().der != member.leaf().der) {
+      report.changed.push_back(fmt::format("certificate of network {}", member.name));
+    }
+    network->member = std::move(member);
+    if (!network->member.unusable.empty()) {
+      deactivate(*network, network->member.unusable);
+    } else if (auto updated = network->active() ? update_endpoint(*network) : activate(*network); !updated) {
+      return updated;
+    }
+  }
   driver->endpoint().recheck_peers(driver->now());
   return {};
+}
+
+Result<> Node::Impl::activate(Network& network) {
+  auto made = network_options(network);
+  if (!made) return made.error();
+  network.id = driver->endpoint().add_network(std::move(*made));
+  directory.add_network(network.id, network.member.name, identity::overlay_prefix(network.member.network));
+  if (metrics) add_network_metrics(network);
+  return {};
+}
+
+void Node::Impl::deactivate(Network& network, std::string_view why) {
+  log.warning("network {} is off: {}; check this machine's time, or join again with \"ravine join CODE\"",
+              network.member.name, why);
+  if (!network.active()) return;
+  directory.remove_network(network.id);
+  driver->endpoint().remove_network(driver->now(), network.id);
+  network.id = {};
+  network.renewing = false;
+}
+
+void Node::Impl::follow_dates() {
+  const UnixTime now = clock->unix_time();
+  for (auto& network : networks) {
+    std::string fault = network->member.date_fault(now);
+    if (fault.empty() == network->member.unusable.empty()) continue;
+    network->member.unusable = std::move(fault);
+    if (!network->member.unusable.empty()) {
+      deactivate(*network, network->member.unusable);
+      continue;
+    }
+    log.info("the certificate of network {} is good now", network->member.name);
+    auto changed = activate(*network);
+    if (changed) changed = apply_peers(config);
+    if (!changed) log.error("{}", changed.error().message);
+  }
 }
 
 Result<session::NetworkOptions> Node::Impl::network_options(const Network& network) const {
@@ -106,12 +171,14 @@ Result<> Node::Impl::update_endpoint(Network& network) {
 
 void Node::Impl::sync_join_names() {
   for (auto& network : networks) {
+    if (!network->active()) continue;
     if (auto updated = update_endpoint(*network); !updated) log.warning("{}", updated.error().message);
   }
   driver->touch();
 }
 
 Network* Node::Impl::find_network(session::NetworkId id) {
+  if (id == session::NetworkId{}) return nullptr;
   const auto found = std::ranges::find(networks, id, [](const auto& network) { return network->id; });
   return found != networks.end() ? found->get() : nullptr;
 }
@@ -127,7 +194,8 @@ Network* Node::Impl::find_network(std::string_view name) {
 }
 
 Network* Node::Impl::issuing_network() {
-  return ca ? find_network(ca->network_name()) : nullptr;
+  Network* network = ca ? find_network(ca->network_name()) : nullptr;
+  return network != nullptr && network->active() ? network : nullptr;
 }
 
 Network* Node::Impl::pairing_network() {
@@ -137,7 +205,7 @@ Network* Node::Impl::pairing_network() {
 }
 
 void Node::Impl::schedule_tick() {
-  tick_timer.expires_after(kTick);
+  tick_timer.expires_after(until_upkeep());
   tick_timer.async_wait([this](boost::system::error_code code) {
     if (code || stopping) return;
     tick();
@@ -145,9 +213,24 @@ void Node::Impl::schedule_tick() {
   });
 }
 
+// Until the next upkeep: a minute, or sooner for what is due by then.
+Duration Node::Impl::until_upkeep() const {
+  constexpr Duration kLeast = 200ms;
+  Duration least = kTick;
+  const UnixTime now = clock->unix_time();
+  for (const auto& network : networks) {
+    if (network->member.is_pinned() || !network->active()) continue;
+    least = std::min(least, until_renewal(*network));
+    const UnixTime end = network->member.leaf().not_after + network->member.trust->options().grace;
+    least = std::min<Duration>(least, end - now + 1s);
+  }
+  return std::max(least, kLeast);
+}
+
 void Node::Impl::tick() {
   const Instant now = driver->enter();
   refresh_names();
+  follow_dates();
   driver->endpoint().recheck_peers(now);
   for (auto& network : networks) renew_due(*network);
   save_peers();
@@ -165,75 +248,6 @@ void Node::Impl::refresh_names() {
   if (day_of(now) == day && invites.pending().size() == before) return;
   day = day_of(now);
   sync_join_names();
-}
-
-void Node::Impl::renew_due(Network& network) {
-  if (network.member.is_pinned() || network.renewing) return;
-  if (clock->unix_time() < identity::renew_at(network.member.leaf())) return;
-  if (driver->now() < network.next_renewal) return;
-  if (ca && ca->network_name() == network.member.name) {
-    auto renewed = ca->renew_own(clock->unix_time(), random);
-    ReloadReport report;
-    if (renewed) renewed = reload_networks(report);
-    if (!renewed) return renewal_failed(network, renewed.error().message);
-    network.renewal_error.clear();
-    log.info("certificate for network {} renewed here", network.member.name);
-    return;
-  }
-  renew_from_issuer(network);
-}
-
-void Node::Impl::renewal_failed(Network& network, std::string_view why) {
-  network.renewing = false;
-  network.renewal_error = why;
-  network.renewal_delay = std::clamp(network.renewal_delay * 2, kRenewRetryFirst, kRenewRetryLast);
-  network.next_renewal = driver->now() + network.renewal_delay;
-  log.warning("certificate for network {} was not renewed, next try in {} min: {}", network.member.name,
-              std::chrono::duration_cast<std::chrono::minutes>(network.renewal_delay).count(), why);
-}
-
-void Node::Impl::renew_from_issuer(Network& network) {
-  if (!network.member.issuer) {
-    return renewal_failed(
-        network, "the issuer is not known here; renew on it with \"ravine ca renew\", or join again");
-  }
-  const services::PeerHandle issuer = directory.find_id(network.id, *network.member.issuer);
-  if (!issuer) return renewal_failed(network, "no address of the issuer is known; add it as [[peer]]");
-  network.renewing = true;
-  const session::NetworkId id = network.id;
-  connector->connect(issuer, [this, id](Result<session::SessionId> session) {
-    Network* at = find_network(id);
-    if (at == nullptr) return;
-    if (!session) return renewal_failed(*at, session.error().message);
-    Bytes request = identity::make_renew_request(*at->member.key, at->member.leaf().name);
-    services::renew_certificate(
-        *router, *session, [request = std::move(request)](ByteView) -> Result<Bytes> { return request; },
-        [this, id](Result<services::Exchanged> exchanged) { finish_renewal(id, std::move(exchanged)); });
-  });
-}
-
-void Node::Impl::finish_renewal(session::NetworkId id, Result<services::Exchanged> exchanged) {
-  Network* network = find_network(id);
-  if (network == nullptr || stopping) return;
-  driver->enter();
-  if (!exchanged) return renewal_failed(*network, exchanged.error().message);
-  Member& member = network->member;
-  auto membership =
-      identity::accept_renew_response(member.trust, *member.key, exchanged->request, exchanged->response,
-                                      exchanged->exporter, clock->unix_time());
-  if (!membership) return renewal_failed(*network, membership.error().message);
-  if (auto saved = save_member(member.directory, *member.key, *membership); !saved) {
-    return renewal_failed(*network, saved.error().message);
-  }
-  ReloadReport report;
-  if (auto reloaded = reload_networks(report); !reloaded)
-    return renewal_failed(*network, reloaded.error().message);
-  network->renewing = false;
-  network->renewal_error.clear();
-  network->renewal_delay = Duration{0};
-  network->next_renewal = {};
-  log.info("certificate for network {} renewed", member.name);
-  driver->touch();
 }
 
 void Node::Impl::save_peers() {

@@ -7,6 +7,7 @@
 #include "host/process.h"
 #include "node/node_impl.h"
 #include "ravine/version.h"
+#include "services/service_metrics.h"
 
 namespace ravine::node {
 
@@ -68,10 +69,9 @@ json::object certificate_json(const Network& network, UnixTime now) {
   const auto grace = network.member.trust ? network.member.trust->options().grace : std::chrono::seconds{0};
   const UnixTime renews = identity::renew_at(leaf);
   std::string_view state = "valid";
-  if (now < leaf.not_before) state = "not yet valid";
   if (!network.member.is_pinned() && now >= renews) state = "renewing";
   if (now > leaf.not_after) state = "in grace";
-  if (now > leaf.not_after + grace) state = "expired";
+  if (!network.member.unusable.empty()) state = now < leaf.not_before ? "not yet valid" : "expired";
   json::object out{{"state", state},
                    {"serial", identity::serial_to_text(leaf.serial)},
                    {"not_before_unix", leaf.not_before.seconds},
@@ -99,6 +99,8 @@ json::array Node::Impl::networks_json() const {
                        {"address", member.overlay().to_text()},
                        {"groups", strings(member.leaf().groups)},
                        {"certificate", certificate_json(*network, now)},
+                       {"active", network->active()},
+                       {"fault", member.unusable},
                        {"revocation_number", member.trust ? member.trust->revocations().number() : 0}};
     if (member.issuer) entry["issuer_id"] = member.issuer->to_text();
     out.push_back(std::move(entry));
@@ -233,6 +235,17 @@ json::object Node::Impl::status() const {
   return out;
 }
 
+void Node::Impl::add_network_metrics(const Network& network) {
+  const std::string name = network.member.name;
+  if (!measured_networks.insert(name).second) return;
+  metrics->add_gauge("ravine_certificate_expires_seconds", "Unix time at which this node's certificate ends",
+                     [this, name] {
+                       const Network* at = find_network(name);
+                       return at != nullptr ? static_cast<double>(at->member.leaf().not_after.seconds) : 0.0;
+                     },
+                     {{"network", name}});
+}
+
 void Node::Impl::add_metrics() {
   metrics = std::make_unique<services::Metrics>();
   metrics->add_driver(*driver);
@@ -243,24 +256,11 @@ void Node::Impl::add_metrics() {
                      [] { return static_cast<double>(host::process_facts().rss_anon_bytes); });
   metrics->add_counter("ravine_cpu_seconds_total", "Processor time of the node",
                        [] { return std::chrono::duration<double>(host::process_facts().cpu_time).count(); });
-  for (const auto& network : networks) {
-    const session::NetworkId id = network->id;
-    metrics->add_gauge(
-        "ravine_certificate_expires_seconds", "Unix time at which this node's certificate ends",
-        [this, id] {
-          const Network* at = find_network(id);
-          return at != nullptr ? static_cast<double>(at->member.leaf().not_after.seconds) : 0.0;
-        },
-        {{"network", network->member.name}});
-  }
-  metrics->add_counter("ravine_proxy_clients_total", "Clients that the proxy accepted",
-                       [this] { return proxy ? static_cast<double>(proxy->counters().accepted) : 0.0; });
-  metrics->add_counter("ravine_exposed_connections_total", "Connections that peers opened to exposed ports",
-                       [this] { return static_cast<double>(exposes->counters().accepted); });
-  metrics->add_counter("ravine_exposed_denied_total", "Connections that the allow lists refused",
-                       [this] { return static_cast<double>(exposes->counters().denied); });
-  metrics->add_counter("ravine_joins_total", "Peers that joined here",
-                       [this] { return static_cast<double>(join->counters().joins); });
+  for (const auto& network : networks) add_network_metrics(*network);
+  services::add_service_metrics(*metrics, {.proxy = [this] { return proxy.get(); },
+                                           .tunnels = tunnels.get(),
+                                           .exposes = exposes.get(),
+                                           .join = [this] { return join.get(); }});
 }
 
 }  // namespace ravine::node

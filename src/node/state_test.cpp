@@ -60,13 +60,27 @@ TEST_F(State, founding_that_was_killed_before_its_last_file_can_be_repeated) {
 TEST_F(State, certificate_is_good_through_its_grace_and_no_longer) {
   found();
   const UnixTime end = load()->leaf().not_after;
-  EXPECT_TRUE(load(end + std::chrono::days(59)));
-  const auto expired = load(end + std::chrono::days(61));
-  ASSERT_FALSE(expired);
-  EXPECT_EQ(expired.error().kind, ErrorKind::unauthenticated);
-  const auto early = load(kNow - std::chrono::days(2));
-  ASSERT_FALSE(early);
-  EXPECT_EQ(early.error().kind, ErrorKind::unauthenticated);
+  EXPECT_EQ(load(end + std::chrono::days(59))->unusable, "");
+  EXPECT_NE(load(end + std::chrono::days(61))->unusable, "");
+  EXPECT_NE(load(kNow - std::chrono::days(2))->unusable, "");
+}
+
+TEST_F(State, grace_is_as_long_as_the_configuration_says) {
+  found();
+  const UnixTime end = load()->leaf().not_after;
+  const NetworkConfig strict{.name = "home", .directory = {}, .pinned = {}, .grace = std::chrono::hours(1)};
+  EXPECT_EQ(load_member(state_, strict, end + std::chrono::minutes(59))->unusable, "");
+  EXPECT_NE(load_member(state_, strict, end + std::chrono::minutes(61))->unusable, "");
+}
+
+TEST_F(State, lifetime_of_certificates_stays_as_it_was_set) {
+  found();
+  ASSERT_TRUE(CaStore::open(state_, nullptr, kNow)->set_lifetime(std::chrono::hours(12)));
+  auto ca = CaStore::open(state_, nullptr, kNow);
+  ASSERT_TRUE(ca);
+  ASSERT_TRUE(ca->renew_own(kNow, random_));
+  EXPECT_EQ(load()->leaf().not_after, kNow + std::chrono::hours(12));
+  EXPECT_FALSE(ca->set_lifetime(std::chrono::seconds(9)));
 }
 
 TEST_F(State, certificate_of_another_key_is_refused) {

@@ -36,6 +36,7 @@ void PeerDirectory::add_network(session::NetworkId network, std::string label, I
 
 void PeerDirectory::remove_network(session::NetworkId network) {
   std::erase_if(networks_, [&](const Network& entry) { return entry.id == network; });
+  std::erase_if(peers_, [&](const PeerHandle& peer) { return peer->network == network; });
 }
 
 std::string_view PeerDirectory::network_label(session::NetworkId network) const {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "services/http_protocol.h"
+#include "services/target.h"
 #include "services/udp_association.h"
 
 namespace ravine::services {
@@ -205,6 +206,7 @@ class ProxyServer::Impl::Client : public std::enable_shared_from_this<Client> {
   void open(const std::string& host, std::uint16_t port) {
     ++server_.counters.connects;
     state_ = State::opening;
+    is_overlay_host_ = check_overlay_host(host).ok();
     timer_.cancel();
     opening_ = server_.tunnels.open(host, port, [weak = weak_from_this()](Result<OpenedStream> opened) {
       if (const auto self = weak.lock()) self->opened(std::move(opened));
@@ -218,7 +220,8 @@ class ProxyServer::Impl::Client : public std::enable_shared_from_this<Client> {
     if (session == nullptr) {
       const Error error = result ? Error{ErrorKind::unreachable, "the session ended"} : result.error();
       ++(error.kind == ErrorKind::refused ? server_.counters.refused : server_.counters.failed);
-      server_.log.info("a connection was not made ({}); details at debug level", to_text(error.kind));
+      server_.log.info("a connection was not made ({}{}); details at debug level", to_text(error.kind),
+                       is_overlay_host_ ? "" : ": only NAME.fuse and fdcc… addresses lead to peers");
       server_.log.debug("not connected: {}", error.message);
       send(http_ ? to_bytes(as_bytes(to_http_answer(error)))
                  : encode_socks_reply(to_socks_reply(error.kind), {}));
@@ -283,6 +286,7 @@ class ProxyServer::Impl::Client : public std::enable_shared_from_this<Client> {
   Socket socket_;
   SocksHandshake handshake_;
   boost::asio::steady_timer timer_;
+  bool is_overlay_host_ = true;
   State state_ = State::handshake;
   bool http_ = false;
   Bytes buffer_;

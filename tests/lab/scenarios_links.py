@@ -52,9 +52,12 @@ def nat_rebinding(lab):
     _slow_down(alpha.space, "eth0")
     session, download = _start_download(lab, alpha, bravo)
     before = bravo.session_to("alpha")["path"]["remote"]
+    pauses = []
     for turn in range(5):
         _rebind(nat, 20000 + 1000 * turn)
-        time.sleep(1)
+        pauses.append(_longest_pause(alpha, 1))
+    print("pauses after rebinding, ms:", *(f"{pause * 1000:.0f}" for pause in pauses))
+    assert max(pauses) < MOVE_LIMIT_S
     after = bravo.session_to("alpha")["path"]["remote"]
     assert after != before, f"bravo still sends to {after}"
     _finish_download(alpha, download)
@@ -163,6 +166,20 @@ def _time_of_next_bytes(alpha, space, interface):
     size = target.stat().st_size
     wait_until(f"bytes over {interface}", lambda: target.stat().st_size > size + MEBIBYTE // 4, 30, 0.01)
     return time.monotonic() - start
+
+
+def _longest_pause(alpha, watch_s):
+    """Longest time without a new byte of the download, watched for so long and until bytes flow."""
+    target = alpha.folder / "big"
+    size, start = target.stat().st_size, time.monotonic()
+    longest, last = 0, start
+    while True:
+        time.sleep(0.005)
+        now, grown = time.monotonic(), target.stat().st_size
+        if grown > size:
+            longest, last, size = max(longest, now - last), now, grown
+        if now > start + watch_s and (now < last + 0.05 or now > start + MOVE_LIMIT_S):
+            return max(longest, now - last)
 
 
 def _pair_behind_nat(lab):

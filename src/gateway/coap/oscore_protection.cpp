@@ -15,9 +15,12 @@ constexpr std::size_t kFixedOverhead = 8 + 1 + 1 + 3 + 1 + 5;
 CoapContent content_of(const Message& message) {
   CoapContent content;
   content.code = static_cast<std::uint8_t>(message.code);
-  for (const Option& option : message.options) content.options.push_back({option.number, option.value});
-  std::stable_sort(content.options.begin(), content.options.end(),
-                   [](const auto& a, const auto& b) { return a.number < b.number; });
+  for (const Option& option : message.options) {
+    const auto place =
+        std::upper_bound(content.options.begin(), content.options.end(), option.number,
+                         [](std::uint16_t number, const auto& other) { return number < other.number; });
+    content.options.insert(place, {option.number, option.value});
+  }
   content.payload = message.payload;
   return content;
 }

@@ -252,6 +252,9 @@ void Session::Impl::check_stall(Instant now) {
   next_stall_check = Instant::never();
   if (phase < Phase::confirmed || connection->bytes_in_flight() == 0) return;
   next_stall_check = now + kStallCheck;
+  // Only a full window needs this; otherwise the next data brings a timer with it, and a move on a lossy link
+  // costs connection IDs.
+  if (role != Role::acceptor || connection->bytes_in_flight() < connection->congestion_window()) return;
   const Duration sleep = std::max<Duration>(kLongSleep, connection->probe_timeout() * 3 / 2);
   if (connection->next_deadline().at <= now + sleep) return;
   const Path& path = current();

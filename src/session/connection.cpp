@@ -14,8 +14,13 @@ namespace {
 
 // RFC 9000 §14.1: what every path carries, and what first packets are padded to.
 // RFC 9002 §6.2.2 suggests 333 ms, which gives a handshake three repetitions in ten seconds; with this one it
-// has five, and a lossy link is no dead one. Long links pay with a repeated flight or two. After a move too.
-constexpr Duration kInitialRtt = 100ms;
+// has five, and a lossy link is no dead one. Long links pay with a repeated flight or two.
+constexpr Duration kDiallerInitialRtt = 100ms;
+// An acceptor repeats its flight when the dialler repeats its own, so it gains nothing by less. It would
+// lose: ngtcp2 gives up validating a path after three probe timeouts of this round trip and falls back to the
+// path before, whose connection ID it then retires twice; a few lost packets after a move end in
+// CONNECTION_ID_LIMIT.
+constexpr Duration kAcceptorInitialRtt = 333ms;
 constexpr std::uint32_t kMinPayload = 1200;
 constexpr std::uint32_t kMaxPayload = 65527;
 
@@ -85,11 +90,16 @@ ngtcp2_cid Connection::Impl::make_cid(Label label) {
   return cid_of(bytes);
 }
 
+Duration Connection::Impl::initial_rtt() const {
+  if (options.role == Role::acceptor) return std::max(options.initial_rtt, kAcceptorInitialRtt);
+  return options.initial_rtt > Duration{0} ? options.initial_rtt : kDiallerInitialRtt;
+}
+
 void Connection::Impl::fill_settings(ngtcp2_settings& settings) {
   ngtcp2_settings_default(&settings);
   settings.initial_ts = last_now.nanoseconds;
   settings.cc_algo = options.congestion == CongestionControl::bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
-  settings.initial_rtt = nanoseconds(options.initial_rtt > Duration{0} ? options.initial_rtt : kInitialRtt);
+  settings.initial_rtt = nanoseconds(initial_rtt());
   settings.handshake_timeout = nanoseconds(options.handshake_timeout);
   settings.max_window = options.limits.receive_window;
   settings.max_stream_window = options.limits.stream_receive_window;

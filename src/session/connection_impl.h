@@ -34,6 +34,7 @@ struct Connection::Impl : PacketCrypto {
   // --- creation (connection.cpp)
   Result<> create_dialler(Label initial_label, SyntheticPath path);
   Result<> create_acceptor(const AcceptedInitial& initial, SyntheticPath path);
+  Duration initial_rtt() const;
   void fill_settings(ngtcp2_settings& settings);
   void fill_parameters(ngtcp2_transport_params& parameters) const;
   Result<> finish_creation(int status, const ngtcp2_cid& scid);

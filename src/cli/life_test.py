@@ -98,7 +98,8 @@ class Life(commands_test.Commands):
         wait_until(lambda: self.certificate(second)["state"] == "in grace", 20, "grace")
         self.assertEqual(first.run("up", "--detach").returncode, 0)
         wait_until(lambda: self.certificate(second)["state"] == "valid", 20, "renewal out of grace")
-        retries = re.findall(r"was not renewed, next try in (\d+) s", (second.state / "ravine.log").read_text())
+        log = (second.state / "ravine.log").read_text()
+        retries = re.findall(r"was not renewed, next try in (\d+) s", log)
         self.assertGreaterEqual(len(retries), 1)
         self.assertLess(len(retries), 20)
         # The floor of the clock puts the node behind the end of the grace.
@@ -132,20 +133,23 @@ class Life(commands_test.Commands):
         before = {key: second.json("status")[key] for key in ("proxy", "exposures", "forwards", "metrics")}
         with socket.create_server(("127.0.0.1", 0)) as taken:
             self.configure(second, f'[[expose]]\nport = 22\nto = "127.0.0.1:22"\n'
-                           f'[[forward]]\nlisten = "127.0.0.1:{free_port(socket.SOCK_STREAM)}"\nto = "alpha:1"\n'
+                           f'[[forward]]\nlisten = "127.0.0.1:{free_port(socket.SOCK_STREAM)}"\n'
+                           'to = "alpha:1"\n'
                            f'[[forward]]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\nto = "alpha:2"\n')
             self.assertEqual(second.run("reload").returncode, 7)
         self.assertEqual(before, {key: second.json("status")[key] for key in before})
         # The proxy moves and the metrics appear without a restart.
         proxy, metrics = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_STREAM)
         (second.state / "ravine.toml").write_text(
-            good.replace(str(second.proxy), str(proxy)).replace("[node]", f'[node]\nmetrics = "127.0.0.1:{metrics}"'))
+            good.replace(str(second.proxy), str(proxy)).replace(
+                "[node]", f'[node]\nmetrics = "127.0.0.1:{metrics}"'))
         self.assertEqual(second.json("reload")["needs_restart"], [])
         socket.create_connection(("127.0.0.1", proxy)).close()
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as page:
             text = page.read().decode()
         self.assertIn('ravine_certificate_expires_seconds{network="home"}', text)
-        rebound = urllib.request.Request(f"http://127.0.0.1:{metrics}/metrics", headers={"Host": "evil.example"})
+        rebound = urllib.request.Request(f"http://127.0.0.1:{metrics}/metrics",
+                                         headers={"Host": "evil.example"})
         with self.assertRaises(urllib.error.HTTPError):
             urllib.request.urlopen(rebound, timeout=5)
         self.assertEqual(len(second.json("sessions")["sessions"]), 1)
@@ -168,13 +172,16 @@ class Life(commands_test.Commands):
 
     def test_passphrase_is_asked_on_the_terminal_and_not_shown(self):
         machine = self.machine("a")
-        typed = [(b"passphrase for the root's key: ", b"open sesame\n"), (b"the same again: ", b"open sesame\n")]
-        code, shown = on_terminal(self.command(machine, "ca", "init", "--name", "alpha", "--passphrase"), typed)
+        typed = [(b"passphrase for the root's key: ", b"open sesame\n"),
+                 (b"the same again: ", b"open sesame\n")]
+        founding = self.command(machine, "ca", "init", "--name", "alpha", "--passphrase")
+        code, shown = on_terminal(founding, typed)
         self.assertEqual(code, 0, shown)
         self.assertNotIn("sesame", shown)
         self.assertIn("ENCRYPTED", (machine.state / "ca/root.key").read_text())
         wrong = [(b"passphrase of the root's key: ", b"guess\n")]
-        self.assertNotEqual(on_terminal(self.command(machine, "ca", "rotate-root", "--passphrase"), wrong)[0], 0)
+        rotating = self.command(machine, "ca", "rotate-root", "--passphrase")
+        self.assertNotEqual(on_terminal(rotating, wrong)[0], 0)
 
     def test_terminal_gets_qr_and_colours_and_a_pipe_does_not(self):
         first, _ = self.network()
@@ -182,7 +189,8 @@ class Life(commands_test.Commands):
         self.assertRegex(shown, "[\u2580\u2584\u2588]")
         self.assertNotRegex(first.run("invite", "delta").stdout.decode(), "[\u2580\u2584\u2588]")
         self.assertIn("\x1b[", on_terminal(self.command(first, "status"))[1])
-        self.assertNotIn("\x1b[", on_terminal(self.command(first, "status"), environment={"NO_COLOR": "1"})[1])
+        plain = on_terminal(self.command(first, "status"), environment={"NO_COLOR": "1"})[1]
+        self.assertNotIn("\x1b[", plain)
         self.assertNotIn(b"\x1b[", first.run("status").stdout)
 
     def test_datagrams_cross_a_forward_to_an_exposed_port(self):
@@ -208,7 +216,8 @@ class Life(commands_test.Commands):
         first, _ = self.network()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
             silent.bind(("127.0.0.1", 0))
-            self.configure(first, f'[[peer]]\nname = "mute"\naddresses = ["127.0.0.1:{silent.getsockname()[1]}"]\n')
+            port = silent.getsockname()[1]
+            self.configure(first, f'[[peer]]\nname = "mute"\naddresses = ["127.0.0.1:{port}"]\n')
             self.assertEqual(first.run("reload").returncode, 0)
             with socket.create_connection(("127.0.0.1", first.proxy)) as client:
                 client.settimeout(10)
@@ -231,7 +240,8 @@ class Life(commands_test.Commands):
     def test_every_listing_answers_in_json(self):
         first, _ = self.network()
         for words in (["status"], ["peers"], ["sessions"], ["expose"], ["forwards"], ["id"], ["ca", "list"],
-                      ["ca", "show"], ["invite", "--list"], ["config", "check"], ["version"], ["bench", "--list"],
+                      ["ca", "show"], ["invite", "--list"], ["config", "check"], ["version"],
+                      ["bench", "--list"],
                       ["doctor"]):
             with self.subTest(words):
                 done = first.run(*words, "--json")
@@ -247,7 +257,8 @@ class Life(commands_test.Commands):
             if path:
                 self.assertIn("Examples:\n  ravine " + path[0], text, path)
             section = re.split(r"(?mi)^subcommands:\n", text)
-            for name in re.findall(r"(?m)^  ([a-z-]+) ", section[1].split("\n\n")[0]) if len(section) > 1 else []:
+            listing = section[1].split("\n\n")[0] if len(section) > 1 else ""
+            for name in re.findall(r"(?m)^  ([a-z-]+) ", listing):
                 visit([*path, name])
                 visited.append(name)
         visited = []
@@ -258,7 +269,8 @@ class Life(commands_test.Commands):
         machine = self.machine("a")
         script = self.root / "completion"
         script.write_bytes(machine.run("completion", "bash").stdout)
-        for typed, wanted in ((["ca", "rot"], "rotate-root"), (["up", "--det"], "--detach"), (["inv"], "invite")):
+        for typed, wanted in ((["ca", "rot"], "rotate-root"), (["up", "--det"], "--detach"),
+                              (["inv"], "invite")):
             words = " ".join(["ravine", *typed])
             done = subprocess.run(
                 ["bash", "-c", f'source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _ravine; '

@@ -11,6 +11,7 @@ constexpr std::uint64_t kMaxLag = 16;     // states kept for requests that were 
 constexpr std::uint64_t kGapMemory = 64;  // numbers; then a gap counts as never sent
 constexpr unsigned kCautious = 8;
 constexpr Duration kResyncPause = 1s;
+constexpr std::size_t kPokeSize = 12;  // bytes, about
 
 }  // namespace
 
@@ -118,14 +119,14 @@ void ThinLink::Impl::far_duplicate(Instant now, const OpenedFrame& opened) {
   const auto at = group_of.find(opened.number);
   if (at == group_of.end()) return;
   Group& group = groups.at(at->second);
-  if (group.item != 0 && items.contains(group.item)) return;
   if (!group.answer.empty()) {
+    if (group.item != 0 && items.contains(group.item)) return;
     group.item = enqueue(now, Use::plain, 0, 1);
     if (group.item == 0) return;
     items.at(group.item).bytes = group.answer;
     ++stats.copies_out;
-  } else if (!group.queued) {
-    send_plain_answer(now, group, {.type = RecordType::wait});
+  } else {
+    group.wait_at = now;
   }
 }
 
@@ -191,6 +192,8 @@ void ThinLink::Impl::release(std::uint64_t identity) {
 void ThinLink::Impl::note_announced(std::uint64_t state) {
   if (state <= announced || state > ladder.tip()) return;
   announced = state;
+  poke_at = Instant::never();
+  pokes = 0;
   std::vector<std::uint64_t> gone;
   for (const auto& [id, frame] : frames)
     if (frame.unit != 0 && frame.unit <= state) gone.push_back(id);
@@ -220,6 +223,14 @@ void ThinLink::Impl::note_announced(std::uint64_t state) {
   }
 }
 
+// Acknowledgements are not repeated by themselves: whoever is held up by the window asks for one.
+void ThinLink::Impl::watch_window(Instant now) {
+  if (!window_full() || !poke_at.is_never()) return;
+  const bool held_up = std::any_of(items.begin(), items.end(),
+                                   [&](const auto& entry) { return !may_leave(entry.second, now); });
+  if (held_up) poke_at = deadline_after(now, kPokeSize, kPokeSize, pokes++);
+}
+
 // False: of an epoch that is over.
 bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) {
   if (reset.epoch == epoch) return true;
@@ -227,6 +238,8 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   epoch = reset.epoch;
   ladder.reset(epoch);
   announced = pushed_state = 0;
+  poke_at = Instant::never();
+  pokes = 0;
   incoming.clear();
   for (auto& [id, group] : groups)
     if (group.item != 0) unqueue(group.item);
@@ -238,6 +251,10 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   old.clear();
   for (const auto& [id, frame] : frames) old.push_back(id);
   for (const std::uint64_t id : old) drop_frame(id);
+  old.clear();
+  for (const auto& [id, item] : items)
+    if (item.use == Use::late_answer) old.push_back(id);
+  for (const std::uint64_t id : old) unqueue(id);
   for (auto& [id, push] : pushes) {
     push.frame = 0;
     if (push.item == 0) push.item = enqueue(now, Use::push, id, push.options.priority);
@@ -379,7 +396,6 @@ void ThinLink::Impl::answer_ready_groups(Instant now) {
         at->second.late = enqueue(now, Use::late_answer, identity, 3) != 0;
     }
     if (!ready || group.waited) continue;
-    group.wait_at = Instant::never();
     group.item = enqueue(now, Use::answer, id, 2);
     group.queued = group.item != 0;
   }

@@ -89,7 +89,7 @@ void ThinLink::Impl::trim_near() {
   ladder.trim(oldest);
 }
 
-void ThinLink::Impl::take_unit(Instant now, std::uint64_t number, std::uint64_t state, Unit unit,
+void ThinLink::Impl::take_unit(std::uint64_t number, std::uint64_t state, Unit unit,
                                std::optional<Message> push) {
   if (number <= ladder.tip()) return;
   early_units[number] = {state, std::move(unit), std::move(push)};
@@ -100,15 +100,20 @@ void ThinLink::Impl::take_unit(Instant now, std::uint64_t number, std::uint64_t 
     if (at->second.push) events.push_back(PushArrived{std::move(*at->second.push)});
     early_units.erase(at);
   }
-  // The far side codes at most kUnitWindow units ahead of what it was told.
-  if (ladder.tip() >= told + kUnitWindow - 1) {
-    const bool wanted = !frames.empty();
-    ack_due = std::min(ack_due, wanted ? now : now + *options.ack_delay);
-  }
+}
+
+// The far side codes at most kUnitWindow units ahead of what it was told.
+void ThinLink::Impl::announce_when_full(Instant now) {
+  if (ladder.tip() < told + kUnitWindow - 1 || announceable() <= told) return;
+  const bool wanted = !frames.empty();
+  ack_due = std::min(ack_due, wanted ? now : now + *options.ack_delay);
 }
 
 void ThinLink::Impl::retry_held(Instant now) {
-  for (std::size_t round = held.size(); round > 0; --round) {
+  if (retrying) return;
+  retrying = true;
+  // Each may make others decodable, so many rounds as there are frames at most.
+  for (std::size_t round = held.size() * held.size(); round > 0 && !held.empty(); --round) {
     Held entry = std::move(held.front());
     held.pop_front();
     if (entry.frame != 0) {
@@ -117,6 +122,7 @@ void ThinLink::Impl::retry_held(Instant now) {
       near_record(now, entry.number, entry.plaintext);
     }
   }
+  retrying = false;
 }
 
 void ThinLink::Impl::schedule_ack(Instant now, FrameNumber number, std::uint64_t unit) {
@@ -130,9 +136,12 @@ void ThinLink::Impl::near_message(Instant now, OpenedFrame& opened) {
   const auto type = record_type(opened.plaintext);
   if (!type) return;
   const bool fresh = opened.freshness == security::Freshness::fresh;
-  if (*type == RecordType::status || *type == RecordType::resync) {
+  if (*type == RecordType::status || *type == RecordType::resync || *type == RecordType::wait) {
     if (!fresh) return;
-    if (*type == RecordType::status) {
+    if (*type == RecordType::wait) {
+      ack_forced = true;
+      ack_due = now;
+    } else if (*type == RecordType::status) {
       if (const auto status = decode_status(opened.plaintext)) handle_status(now, *status, std::nullopt);
     } else if (const auto control = decode_control(opened.plaintext)) {
       near_control(now, *control, 0);
@@ -145,6 +154,9 @@ void ThinLink::Impl::near_message(Instant now, OpenedFrame& opened) {
     if (record && incoming.contains(record->transfer)) {
       handle_fragment(now, opened.number, false, opened.plaintext, false);
     } else {
+      // Sent by numbers that this process cannot judge: the other side goes on above, and says it again.
+      if (opened.number >= judged_from) epoch_stale = true;
+      judged_from = channel.first_fresh_number();
       ask_reset(now);
     }
     return;
@@ -204,7 +216,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   Message message{unit[0].response, record->tail};
   std::optional<Message> push;
   if (request == 0) push = message;
-  take_unit(now, record->unit, record->state, std::move(unit), std::move(push));
+  take_unit(record->unit, record->state, std::move(unit), std::move(push));
   if (request != 0) {
     for (auto& [id, frame] : frames) {
       const auto place = std::find(frame.requests.begin(), frame.requests.end(), request);
@@ -217,6 +229,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   }
   schedule_ack(now, number, record->unit);
   trim_near();
+  announce_when_full(now);
   retry_held(now);
 }
 
@@ -273,7 +286,7 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   }
   numbers[number] = {frame_id, 0, 0};
   if (type && *type == RecordType::fragment) return handle_fragment(now, number, true, plaintext, true);
-  if (type && *type == RecordType::wait) return;
+  if (type && *type == RecordType::wait) return announce_when_full(now);
 
   Unit unit;
   for (const RequestId id : frame.requests) unit.push_back({requests.at(id).message.text, {}});
@@ -303,10 +316,11 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   const std::vector<RequestId> ended = frame.requests;
   drop_frame(frame_id);
   const Unit texts = unit;
-  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
+  if (record.committed) take_unit(record.unit, record.state, std::move(unit), std::nullopt);
   for (std::size_t i = 0; i < ended.size(); ++i)
     end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});
   trim_near();
+  announce_when_full(now);
   retry_held(now);
 }
 

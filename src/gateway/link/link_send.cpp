@@ -18,9 +18,9 @@ bool ThinLink::Impl::may_leave(const Item& item, Instant now) const {
       return frames.size() < options.max_in_flight && requests.at(item.ref).not_before <= now;
     case Use::push:
     case Use::late_answer:
-      return frames.size() < options.max_in_flight && ladder.tip() < announced + kUnitWindow;
+      return frames.size() < options.max_in_flight && !window_full();
     case Use::answer: {
-      if (ladder.tip() < announced + kUnitWindow) return true;
+      if (!window_full()) return true;
       // What may not run twice is kept until its unit is acknowledged, so it has to be one.
       const Group& group = groups.at(item.ref);
       return std::none_of(group.identities.begin(), group.identities.end(), [this](std::uint64_t identity) {
@@ -45,7 +45,10 @@ std::optional<LinkTransmit> ThinLink::Impl::poll_transmit(Instant now) {
       const auto at = items.find(entry.context);
       return at == items.end() || may_leave(at->second, now);
     });
-    if (!popped) return std::nullopt;
+    if (!popped) {
+      if (!near()) watch_window(now);
+      return std::nullopt;
+    }
     const auto at = items.find(popped->context);
     if (at == items.end()) continue;
     Item item = std::move(at->second);
@@ -106,7 +109,7 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
 std::uint64_t ThinLink::Impl::announceable() const {
   std::uint64_t state = ladder.tip();
   for (const auto& [id, frame] : frames)
-    if (frame.short_form) state = std::min(state, frame.state + kUnitWindow - 1);
+    if (frame.short_form && !frame.waiting) state = std::min(state, frame.state + kUnitWindow - 1);
   return std::max(state, ladder.base());
 }
 
@@ -194,7 +197,12 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
     frame.requests.push_back(request.id);
     frame.expected = std::max(frame.expected, request.options.expected_bytes);
   }
-  Bytes plaintext = encode_coded(record, epoch_confirmed, {});
+  // One short form under way at a time: it holds back what may be announced.
+  const bool allow_short =
+      epoch_confirmed && std::none_of(frames.begin(), frames.end(), [](const auto& entry) {
+        return !entry.second.requests.empty() && !entry.second.waiting;
+      });
+  Bytes plaintext = encode_coded(record, allow_short, {});
   frame.short_form = (plaintext[0] & 0x80) == 0;
   stats.coded_bytes_out += plaintext.size();
   note_told(state);
@@ -278,8 +286,7 @@ std::optional<Bytes> ThinLink::Impl::depart_answer(Instant now, std::uint64_t gr
     unit.push_back({one.request, one.response->text});
   }
   if (!channel.can_answer(group.number) || (tails && unit.size() > 1)) return answer_in_messages(now, group);
-  const bool room = ladder.tip() < announced + kUnitWindow;
-  const bool commit = room && text_bytes <= kLargestUnit;
+  const bool commit = !window_full() && text_bytes <= kLargestUnit;
   Bytes plaintext;
   if (commit) {
     for (const std::uint64_t identity : group.identities) executed.at(identity).unit = ladder.tip() + 1;
@@ -347,7 +354,8 @@ std::optional<Bytes> ThinLink::Impl::depart_ack(Instant now) {
     ack_asks_reset = false;
     pending_acks.clear();
   }
-  if (pending_acks.empty() && !record.reset && record.state <= told) return std::nullopt;
+  if (pending_acks.empty() && !record.reset && record.state <= told && !ack_forced) return std::nullopt;
+  ack_forced = false;
   record.check = ladder.check(record.state);
   ++stats.acks_out;
   if (!pending_acks.empty() && !record.reset) {

@@ -27,7 +27,8 @@ bool plain(const CodedRecord& record) {
 }
 
 void write_item(ByteWriter& out, const CodedRecord& record) {
-  if (record.items[0].coded.size() >= kCheckedSize) out.write_u8(static_cast<std::uint8_t>(record.check & 0xff));
+  if (record.items[0].coded.size() >= kCheckedSize)
+    out.write_u8(static_cast<std::uint8_t>(record.check & 0xff));
   out.write(record.items[0].coded);
 }
 

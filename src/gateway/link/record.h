@@ -17,7 +17,7 @@ enum class RecordType : std::uint8_t {
   status = 2,    // which parts of a transfer are there
   ack = 3,       // upward: units through `state` are there
   resync = 4,    // downward: cannot be decoded here
-  wait = 5,      // downward: arrived; the response comes later as a message
+  wait = 5,      // downward answer: the response comes later as a message; message: say what has arrived
   batch = 6,     // several requests, or their responses
   one_way = 7,   // upward: a request that nothing answers
 };

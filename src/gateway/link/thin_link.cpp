@@ -48,7 +48,7 @@ std::string_view to_text(RequestEnd end) {
 }
 
 std::uint64_t identity_of(FrameNumber number, std::size_t index) {
-  return std::uint64_t{number.generation} << 28 | number.number << 4 | index;
+  return std::uint64_t{number.generation} << 28 | (number.number + 1) << 4 | index;
 }
 
 ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, std::unique_ptr<coder::Coder> coder,
@@ -70,7 +70,8 @@ ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, std::un
   restore_journal();
 }
 
-// Near: [identity][token][text size][text][tail]. Far: [1 answered][text size][text][tail], or empty.
+// Near: [identity][token][text size][text][tail], or [0] and a response. Far: [1 answered][text
+// size][text][tail], or empty.
 void ThinLink::Impl::restore_journal() {
   for (const JournalEntry& entry : journal->entries()) {
     ByteReader in(entry.record);
@@ -92,6 +93,7 @@ void ThinLink::Impl::restore_journal() {
     request.message.text = to_bytes(in.read_view(in.read_varint()));
     request.message.tail = to_bytes(in.rest());
     next_journal_key = std::max(next_journal_key, entry.key + 1);
+    if (request.identity == 0 && restore_response(entry.key, ByteReader(entry.record))) continue;
     if (!in.ok() || request.message.text.empty()) {
       journal->erase(entry.key);
       continue;
@@ -107,6 +109,40 @@ void ThinLink::Impl::restore_journal() {
     requests.emplace(id, std::move(request));
     requests.at(id).item = enqueue({}, Use::request, id, kRestoredPriority);
   }
+}
+
+// [0][token][identity][text size][text][tail]
+bool ThinLink::Impl::restore_response(std::uint64_t key, ByteReader in) {
+  RestoredResponse kept;
+  in.read_u64();
+  kept.token = in.read_u64();
+  kept.identity = in.read_u64();
+  kept.response.text = to_bytes(in.read_view(in.read_varint()));
+  kept.response.tail = to_bytes(in.rest());
+  if (!in.ok()) return false;
+  restored_responses.push_back(std::move(kept));
+  response_keys.push_back(key);
+  std::sort(response_keys.begin(), response_keys.end());
+  return true;
+}
+
+// In the request's place: the process may end before its owner has the response.
+bool ThinLink::Impl::journal_response(const Request& request, const Message& response) {
+  if (request.journal_key == 0 || request.options.token == 0) return false;
+  ByteWriter out;
+  out.write_u64(0);
+  out.write_u64(request.options.token);
+  out.write_u64(request.identity);
+  out.write_varint(response.text.size());
+  out.write(response.text);
+  out.write(response.tail);
+  if (!journal->put(request.journal_key, out.view())) return false;
+  response_keys.push_back(request.journal_key);
+  if (response_keys.size() > kKeptResponses) {
+    journal->erase(response_keys.front());
+    response_keys.pop_front();
+  }
+  return true;
 }
 
 std::uint64_t ThinLink::Impl::enqueue(Instant now, Use use, std::uint64_t ref, std::uint8_t priority) {
@@ -132,12 +168,13 @@ void ThinLink::Impl::end_request(RequestId id, RequestEnd end, Message response)
   const auto at = requests.find(id);
   if (at == requests.end()) return;
   Request& request = at->second;
-  if (!request.hidden) events.push_back(RequestEnded{id, end, std::move(response)});
+  const bool kept = end == RequestEnd::answered && journal_response(request, response);
+  if (!request.hidden) events.push_back(RequestEnded{id, end, std::move(response), request.identity});
   request.hidden = true;
   // What may have run must be followed up, so that no number of it is ever used for something else.
   if (end == RequestEnd::timed_out && request.once && request.identity != 0) return;
   if (request.item != 0) unqueue(request.item);
-  if (request.journal_key != 0) journal->erase(request.journal_key);
+  if (request.journal_key != 0 && !kept) journal->erase(request.journal_key);
   if (request.identity != 0) by_identity.erase(request.identity);
   buffered -= std::min(buffered, request.message.text.size() + request.message.tail.size());
   requests.erase(at);
@@ -164,6 +201,8 @@ Instant ThinLink::Impl::deadline_after(Instant now, std::size_t sent, std::size_
 void ThinLink::Impl::handle_timeout(Instant now) {
   for (auto& [id, frame] : frames) {
     if (frame.deadline > now || frame.item != 0 || frame.transfer != 0) continue;
+    // A unit is missing that nothing under way brings.
+    if (frame.waiting && !early_units.empty()) near_broken(now);
     const std::uint8_t priority = frame.push != 0 || frame.identity != 0 ? 4 : 3;
     frame.item = enqueue(now, Use::copy, id, priority - kCopyBonus);
     frame.deadline = Instant::never();
@@ -202,10 +241,23 @@ void ThinLink::Impl::handle_timeout(Instant now) {
     ack_due = Instant::never();
     ack_item = enqueue(now, Use::ack, 0, 1);
   }
+  if (poke_at <= now) {
+    poke_at = Instant::never();
+    const auto sealed = channel.seal_message(encode_control({.type = RecordType::wait}));
+    const std::uint64_t item = sealed ? enqueue(now, Use::plain, 0, 1) : 0;
+    if (item != 0) items.at(item).bytes = sealed->bytes;
+  }
   for (auto& [id, group] : groups) {
     if (group.wait_at > now) continue;
     group.wait_at = Instant::never();
-    if (!group.queued && !group.waited) send_plain_answer(now, group, {.type = RecordType::wait});
+    if (group.waited || !group.answer.empty()) continue;
+    if (group.queued) {
+      // Kept by the window of units: the near side may need this word to open it.
+      unqueue(group.item);
+      group.queued = false;
+    }
+    send_plain_answer(now, group, {.type = RecordType::wait});
+    answer_ready_groups(now);
   }
 }
 
@@ -226,6 +278,7 @@ Deadline ThinLink::Impl::next_deadline() const {
   for (const auto& [id, transfer] : outgoing) deadline.earlier(transfer.deadline, "retransmission");
   for (const auto& [id, request] : requests)
     if (!request.hidden) deadline.earlier(request.expires, "patience");
+  deadline.earlier(poke_at, "window full");
   if (ack_item == 0) deadline.earlier(ack_due, "acknowledgement");
   for (const auto& [id, group] : groups) deadline.earlier(group.wait_at, "slow response");
   return deadline;
@@ -282,6 +335,15 @@ void ThinLink::cancel(Instant, RequestId id) {
 
 std::vector<ThinLink::Restored> ThinLink::restored_requests() const {
   return impl_->restored;
+}
+
+std::vector<ThinLink::RestoredResponse> ThinLink::restored_responses() const {
+  return impl_->restored_responses;
+}
+
+std::optional<RequestId> ThinLink::find_identity(std::uint64_t identity) const {
+  const auto at = impl_->by_identity.find(identity);
+  return at == impl_->by_identity.end() ? std::nullopt : std::optional(at->second);
 }
 
 void ThinLink::respond(Instant now, RequestId id, Message response) {

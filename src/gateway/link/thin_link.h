@@ -58,7 +58,8 @@ std::string_view to_text(RequestEnd end);
 struct RequestEnded {
   RequestId id = 0;
   RequestEnd end = RequestEnd::answered;
-  Message response;  // when answered
+  Message response;            // when answered
+  std::uint64_t identity = 0;  // as the far side knew it; 0 when it never left
 };
 struct RequestArrived {  // far side: answer it with respond()
   RequestId id = 0;
@@ -152,6 +153,16 @@ class ThinLink {
   };
   // Journalled requests of the process before.
   std::vector<Restored> restored_requests() const;
+  // Responses that the process before had, of the last journalled requests with a token: whoever asked may
+  // not have got them.
+  struct RestoredResponse {
+    std::uint64_t token = 0, identity = 0;
+    Message response;
+  };
+  std::vector<RestoredResponse> restored_responses() const;
+
+  // The request under way that the far side knows by this identity.
+  std::optional<RequestId> find_identity(std::uint64_t identity) const;
 
   // Far side. Ignored when `id` is not open.
   void respond(Instant now, RequestId id, Message response);

@@ -7,13 +7,13 @@
 #include <set>
 
 #include "gateway/coap/send_queue.h"
+#include "gateway/link/link_entries.h"
 #include "gateway/link/record.h"
 #include "gateway/link/state_ladder.h"
 #include "gateway/link/thin_link.h"
 
 namespace ravine::gateway::link {
 
-using security::FrameNumber;
 using security::OpenedFrame;
 
 // Units that may be unacknowledged. The near side names states by three low bits, which tell
@@ -23,124 +23,13 @@ inline constexpr std::size_t kMaxRungs = 64;
 inline constexpr std::size_t kTransferWindow = 32;  // parts under way
 inline constexpr std::uint32_t kStatusEvery = 8;    // parts per status
 inline constexpr std::size_t kMaxIncoming = 8;      // transfers
+inline constexpr std::size_t kKeptResponses = 64;   // in the near side's journal
 inline constexpr Duration kProbe = 300s;            // a peer that said "wait" is asked again
 
-// A request's name for ever: generation, number, place in its datagram.
+// A request's name for ever: generation, number, place in its datagram. Never 0.
 std::uint64_t identity_of(FrameNumber number, std::size_t index);
 
-struct ThinLink::Impl {
-  // What an item of the queue becomes when it leaves.
-  enum class Use : std::uint8_t { request, copy, answer, late_answer, push, parts, status, ack, plain };
-  struct Item {
-    Use use = Use::plain;
-    std::uint64_t ref = 0;  // request, frame, group, identity, push, transfer
-    FrameNumber number;     // status: of the part to answer
-    Bytes bytes;            // plain: a whole frame
-    coap::QueueItemId queued = 0;
-    std::uint8_t priority = 0;
-  };
-
-  // Near side.
-  struct Request {
-    RequestId id = 0;
-    Message message;
-    RequestOptions options;
-    bool once = false;
-    bool hidden = false;         // its owner has had its end
-    std::uint64_t identity = 0;  // 0: has not left
-    std::uint64_t journal_key = 0;
-    std::uint64_t item = 0;  // waiting
-    Instant not_before, expires;
-  };
-  // Frame under way: everything that is repeated until the other side reacts.
-  struct Frame {
-    std::uint64_t id = 0;
-    FrameNumber number;
-    Bytes bytes;
-    Instant first_sent, deadline;
-    unsigned copies = 0;
-    std::uint64_t item = 0;  // a copy waits
-    std::size_t expected = 0;
-    std::vector<RequestId> requests;  // near
-    std::uint64_t state = 0;          // that the requests named
-    bool short_form = false;
-    bool waiting = false;        // the other side has it
-    std::uint64_t push = 0;      // far
-    std::uint64_t identity = 0;  // far: late answer
-    std::uint64_t unit = 0;      // far: acknowledged with it
-    std::uint64_t transfer = 0;  // leaves in parts
-  };
-  struct PendingAck {
-    FrameNumber number;
-    std::uint64_t unit = 0;
-  };
-
-  // Far side: one request frame that arrived.
-  struct Group {
-    std::uint64_t id = 0;
-    FrameNumber number;
-    std::uint64_t state = 0;  // that it named
-    std::vector<std::uint64_t> identities;
-    Instant wait_at;
-    bool waited = false;  // its only answer said so
-    bool queued = false;
-    Bytes answer;  // frame, for duplicates
-    std::uint64_t item = 0;
-    std::uint64_t unit = 0;
-  };
-  struct Executed {
-    std::uint64_t identity = 0;
-    RequestId id = 0;
-    Bytes request;
-    std::optional<Message> response;
-    bool once = false, unwanted = false, maybe_ran = false;
-    bool late = false;       // its response travels as a message
-    std::uint64_t unit = 0;  // that carried the response
-  };
-  struct Push {
-    PushId id = 0;
-    Message message;
-    PushOptions options;
-    std::uint64_t item = 0, frame = 0;
-  };
-
-  // Both.
-  struct Part {
-    FrameNumber number;
-    Bytes bytes;
-    Instant sent;
-    bool left = false, acknowledged = false, again = false;
-  };
-  struct Outgoing {
-    std::uint64_t id = 0;
-    Bytes payload;
-    std::size_t part_size = 0;
-    std::vector<Part> parts;
-    std::uint32_t next = 0;
-    unsigned silent = 0;  // timeouts in a row
-    Instant deadline = Instant::never();
-    std::uint64_t item = 0;
-    std::uint64_t frame = 0;  // owner
-    std::uint64_t group = 0;  // owner, when part 0 is the answer to it
-    std::uint8_t priority = 5;
-    std::uint32_t newest = 0;
-  };
-  struct Incoming {
-    std::uint64_t id = 0;
-    std::map<std::uint32_t, Bytes> parts;
-    std::uint32_t count = 0;  // 0: the last one is not there yet
-    std::uint32_t since_status = 0;
-    std::size_t bytes = 0;
-    std::optional<FrameNumber> first;  // of part 0
-    bool first_is_answer = false;
-    bool complete = false;
-    FrameNumber newest;
-  };
-  struct NumberRef {
-    std::uint64_t frame = 0, transfer = 0;
-    std::uint32_t index = 0;
-  };
-
+struct ThinLink::Impl : LinkEntries {
   Impl(LinkOptions given, security::SecureChannel secured, std::unique_ptr<coder::Coder> coder,
        Journal& durable, SocketAddress address);
 
@@ -155,6 +44,8 @@ struct ThinLink::Impl {
   void handle_timeout(Instant now);
   Deadline next_deadline() const;
   void restore_journal();
+  bool restore_response(std::uint64_t key, ByteReader in);
+  bool journal_response(const Request& request, const Message& response);
 
   // link_send.cpp
   bool may_leave(const Item& item, Instant now) const;
@@ -190,8 +81,8 @@ struct ThinLink::Impl {
   enum class Decoding : std::uint8_t { done, later, broken };
   Decoding decode_downward(const CodedRecord& record, Unit& unit);
   bool check_matches(const CodedRecord& record) const;
-  void take_unit(Instant now, std::uint64_t number, std::uint64_t state, Unit unit,
-                 std::optional<Message> push);
+  void announce_when_full(Instant now);
+  void take_unit(std::uint64_t number, std::uint64_t state, Unit unit, std::optional<Message> push);
   void near_broken(Instant now);
   void retry_held(Instant now);
   void trim_near();
@@ -206,6 +97,8 @@ struct ThinLink::Impl {
   void far_control(Instant now, const ControlRecord& record);
   bool accept_reset(Instant now, const CodedRecord::Reset& reset);
   void note_announced(std::uint64_t state);
+  bool window_full() const { return ladder.tip() >= announced + kUnitWindow; }
+  void watch_window(Instant now);
   void note_uplink(FrameNumber number);
   void release(std::uint64_t identity);
   void respond(Instant now, RequestId id, Message response);
@@ -257,7 +150,8 @@ struct ThinLink::Impl {
   std::uint64_t oldest_named = 0;  // no later message names an older one, but answers to what is under way
   std::vector<PendingAck> pending_acks;
   Instant ack_due = Instant::never();
-  bool ack_asks_reset = false;
+  FrameNumber judged_from;  // told to the other side: where its numbers are judged again
+  bool ack_asks_reset = false, ack_forced = false;
   std::uint64_t ack_item = 0;
   struct Early {
     std::uint64_t state = 0;
@@ -271,8 +165,11 @@ struct ThinLink::Impl {
     Bytes plaintext;
   };
   std::deque<Held> held;
+  bool retrying = false;
   std::deque<std::pair<FrameNumber, Bytes>> sent_acks;
   std::vector<Restored> restored;
+  std::vector<RestoredResponse> restored_responses;
+  std::deque<std::uint64_t> response_keys;  // journal entries of responses, oldest first
 
   // far
   std::map<std::uint64_t, Group> groups;
@@ -288,6 +185,8 @@ struct ThinLink::Impl {
   std::uint32_t highest_generation = 0;
   unsigned cautious = 0;  // messages to code against acknowledged states only
   Instant next_resync;
+  Instant poke_at = Instant::never();  // the window is full: ask what has arrived
+  unsigned pokes = 0;
 };
 
 }  // namespace ravine::gateway::link

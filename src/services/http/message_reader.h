@@ -12,6 +12,8 @@
 
 namespace ravine::services::http {
 
+std::string_view reason_phrase(std::uint16_t status);  // "Unknown Status" for codes that have none
+
 struct ReadLimits {
   std::size_t max_target = 8192;  // bytes
   std::size_t max_head = std::size_t{24}

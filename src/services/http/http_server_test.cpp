@@ -15,6 +15,7 @@
 namespace ravine::services::http::test {
 namespace {
 
+using namespace std::string_literals;
 using gateway::core::header_value;
 using gateway::core::HttpRequest;
 using gateway::core::HttpResponse;
@@ -232,7 +233,7 @@ TEST_F(Server, refuses_what_two_parsers_could_read_in_two_ways) {
       "GET / HTTP/1.1\nHost: h\n\n",
       "GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n",
       "GET / HTTP/1.1\r\nHost: h\rX: y\r\n\r\n",
-      std::string("GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n", 37),
+      "GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n"s,
       "GET / HTTP/1.1\r\nHost: h\r\n: empty\r\n\r\n",
       "GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n",
       "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -249,7 +250,7 @@ TEST_F(Server, refuses_what_two_parsers_could_read_in_two_ways) {
       "GET http://user@h/ HTTP/1.1\r\nHost: h\r\n\r\n",
       "GET http:///p HTTP/1.1\r\nHost: h\r\n\r\n",
       "GET ftp://h/p HTTP/1.1\r\nHost: h\r\n\r\n",
-      "\x16\x03\x01\x02\x00\x01\x00",
+      "\x16\x03\x01\x02\x00\x01\x00"s,
       head + "Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
       head + "Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\n0\r\n\r\n",
       head + "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",

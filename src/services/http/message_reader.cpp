@@ -65,10 +65,12 @@ std::size_t count(const Headers& headers, std::string_view name) {
   }));
 }
 
-// Of the start of a chunk's line or of trailers, which Beast would wait for an end of.
-bool has_bare_line_end(ByteView bytes) {
-  for (std::size_t i = 0; i < bytes.size(); ++i)
-    if (bytes[i] == '\n' && (i == 0 || bytes[i - 1] != '\r')) return true;
+// Whether what Beast left, the start of a chunk's line or of trailers, will never end well.
+bool is_hopeless(ByteView rest, std::size_t max_size) {
+  if (rest.size() > max_size) return true;
+  if (rest.size() < kMinChunked) return false;
+  for (std::size_t i = 0; i < rest.size(); ++i)
+    if (rest[i] == '\n' && (i == 0 || rest[i - 1] != '\r')) return true;
   return false;
 }
 
@@ -222,7 +224,7 @@ struct RequestReader::Impl {
       fail(error);
     } else if (parser->is_done()) {
       finish();
-    } else if (bytes.size() - used > limits.max_head || has_bare_line_end(bytes.subspan(used))) {
+    } else if (is_hopeless(bytes.subspan(used), limits.max_head)) {
       fail(400, "malformed: a chunk's line or trailers without end");
     }
     return used;
@@ -351,7 +353,7 @@ struct ResponseReader::Impl {
       fail(error);
     } else if (parser->is_done()) {
       finish();
-    } else if (bytes.size() - used > limits.max_head || has_bare_line_end(bytes.subspan(used))) {
+    } else if (is_hopeless(bytes.subspan(used), limits.max_head)) {
       state = State::malformed;
     }
     return used;

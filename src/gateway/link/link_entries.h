@@ -35,6 +35,8 @@ struct LinkEntries {
     std::uint64_t journal_key = 0;
     std::uint64_t item = 0;  // waiting
     std::size_t bytes = 0;   // counted as buffered
+    std::size_t bytes_out = 0, bytes_in = 0;
+    unsigned copies = 0;
     Instant not_before, expires;
   };
   // Frame under way: everything that is repeated until the other side reacts.

@@ -276,6 +276,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
       if (frame.requests.empty()) drop_frame(id);
       break;
     }
+    requests.at(request).bytes_in = plaintext.size();
     end_request(request, RequestEnd::answered, std::move(message));
   }
   schedule_ack(now, number, record->unit);
@@ -369,6 +370,7 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   const std::vector<RequestId> ended = frame.requests;
   drop_frame(frame_id);
   const Unit texts = unit;
+  for (const RequestId id : ended) requests.at(id).bytes_in = plaintext.size() / ended.size();
   if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
   for (std::size_t i = 0; i < ended.size(); ++i)
     end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});

@@ -70,6 +70,7 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
       Frame& frame = frames.at(item.ref);
       frame.item = 0;
       ++frame.copies;
+      note_copy(frame);
       ++stats.copies_out;
       frame.deadline = frame.waiting
                            ? now + kProbe * (1LL << std::min(frame.copies, 6u))
@@ -104,6 +105,14 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
       return std::move(item.bytes);
   }
   return std::nullopt;
+}
+
+void ThinLink::Impl::note_copy(const Frame& frame) {
+  for (const RequestId id : frame.requests) {
+    Request& request = requests.at(id);
+    ++request.copies;
+    request.bytes_out += frame.bytes.size() / frame.requests.size();
+  }
 }
 
 std::uint64_t ThinLink::Impl::announceable() const {
@@ -206,6 +215,7 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
   Bytes plaintext = encode_coded(record, allow_short, {});
   frame.short_form = (plaintext[0] & 0x80) == 0;
   stats.coded_bytes_out += plaintext.size();
+  for (const RequestId id : chosen) requests.at(id).bytes_out += plaintext.size() / chosen.size();
   note_told(state);
   if (!all_one_way) {
     const std::uint8_t priority = leader.options.priority;

@@ -192,7 +192,9 @@ void ThinLink::Impl::end_request(RequestId id, RequestEnd end, Message response)
   if (at == requests.end()) return;
   Request& request = at->second;
   const bool kept = end == RequestEnd::answered && journal_response(request, response);
-  if (!request.hidden) events.push_back(RequestEnded{id, end, std::move(response), request.identity});
+  if (!request.hidden)
+    events.push_back(RequestEnded{id, end, std::move(response), request.identity, request.bytes_out,
+                                  request.bytes_in, request.copies});
   request.hidden = true;
   // What may have run must be followed up, so that no number of it is ever used for something else.
   if (end == RequestEnd::timed_out && request.once && request.identity != 0) return;
@@ -336,6 +338,8 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   if (message.text.size() > impl.options.max_text)
     return Error{ErrorKind::limit_reached, fmt::format("a text of {} bytes: this link takes {} at most",
                                                        message.text.size(), impl.options.max_text)};
+  const bool once = impl.runs_once(message.text) && !options.one_way;
+  if (!once) options.after_restart.reset();
   if (options.after_restart) size += options.after_restart->text.size() + options.after_restart->tail.size();
   if (impl.requests.size() >= impl.options.max_requests || impl.buffered + size > impl.options.max_buffered)
     return Error{ErrorKind::limit_reached,
@@ -349,7 +353,7 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   }
   Impl::Request request;
   request.id = impl.next_id++;
-  request.once = impl.runs_once(message.text) && !options.one_way;
+  request.once = once;
   request.not_before = now + options.linger;
   request.expires = now + options.patience;
   request.message = std::move(message);

@@ -63,6 +63,9 @@ struct RequestEnded {
   RequestEnd end = RequestEnd::answered;
   Message response;            // when answered
   std::uint64_t identity = 0;  // as the far side knew it; 0 when it never left
+  // Bytes of plaintext that it took, its share of a batch, and repetitions.
+  std::size_t bytes_out = 0, bytes_in = 0;
+  unsigned copies = 0;
 };
 struct RequestArrived {  // far side: answer it with respond()
   RequestId id = 0;

@@ -69,6 +69,7 @@ struct ThinLink::Impl : LinkEntries {
   CodedRecord code_unit(const Unit& unit, std::optional<std::uint64_t> request_state, bool commit);
   std::uint64_t announceable() const;
   void note_told(std::uint64_t state);
+  void note_copy(const Frame& frame);
 
   // link_near.cpp, link_far.cpp
   void handle_datagram(Instant now, const SocketAddress& source, ByteView datagram);

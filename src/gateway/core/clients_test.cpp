@@ -1,0 +1,187 @@
+// Several clients on one gateway: tokens, pushes and answers never mix, whoever restarts.
+#include "gateway/core/core_world.h"
+
+namespace ravine::gateway::core {
+namespace {
+
+constexpr char kWhoami[] = "/_matrix/client/v3/account/whoami";
+constexpr char kSync[] = "/_matrix/client/v3/sync?timeout=0";
+
+// Answers with the token that it sees, and lets each token have news of its own.
+struct TokenServer {
+  std::map<std::string, std::vector<std::string>> news;
+  std::set<std::string> revoked;
+  HttpResponse unknown() const { return json(401, R"({"errcode":"M_UNKNOWN_TOKEN","error":"gone"})"); }
+  std::optional<HttpResponse> operator()(const HttpRequest& request) const {
+    const std::string token(header_value(request.headers, "authorization"));
+    if (token.empty() || revoked.contains(token)) return unknown();
+    if (request.target.find("/sync") == std::string::npos) return json(200, "{\"who\":\"" + token + "\"}");
+    const std::string since(query_value(request.target, "since"));
+    const std::size_t at = since.empty() ? 0 : std::stoul(since.substr(1));
+    if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
+    const auto own = news.find(token);
+    if (own == news.end() || at >= own->second.size()) return std::nullopt;
+    return json(200, "{\"rooms\":{\"t\":\"" + own->second[at] + "\"},\"next_batch\":\"s" +
+                         std::to_string(at + 1) + "\"}");
+  }
+};
+
+struct Clients : ::testing::Test {
+  Clients() {
+    world.server = [this](const HttpRequest& request) { return server(request); };
+  }
+  HttpResponse as(std::string token, std::string target, std::string method = "GET") {
+    world.token = std::move(token);
+    return world.call(std::move(method), std::move(target));
+  }
+  HttpId poll(std::string token, std::string_view since) {
+    world.token = std::move(token);
+    return world.send("GET", "/_matrix/client/v3/sync?timeout=300000&since=" + std::string(since));
+  }
+  TokenServer server;
+  World world;
+};
+
+TEST_F(Clients, two_on_one_gateway_get_their_own_answers_and_news) {
+  EXPECT_EQ(body_of(as("alice", kWhoami)), R"({"who":"Bearer alice"})");
+  EXPECT_EQ(body_of(as("bob", kWhoami)), R"({"who":"Bearer bob"})");
+  as("alice", kSync);
+  as("bob", kSync);
+  const HttpId alice = poll("alice", "s0"), bob = poll("bob", "s0");
+  server.news["Bearer bob"].push_back("for bob");
+  server.news["Bearer alice"].push_back("for alice");
+  world.run(100s);
+  EXPECT_NE(body_of(world.answers[alice]).find("for alice"), std::string::npos);
+  EXPECT_NE(body_of(world.answers[bob]).find("for bob"), std::string::npos);
+}
+
+TEST_F(Clients, a_wrong_token_gets_neither_answers_nor_pushes_of_another) {
+  as("alice", kSync);
+  server.revoked.insert("Bearer mallory");
+  const HttpId wrong = poll("mallory", "s0");
+  server.news["Bearer alice"].push_back("for alice");
+  world.run(100s);
+  EXPECT_EQ(world.answers[wrong].status, 401);
+  world.token = "alice";
+  world.server = [](const HttpRequest&) { return json(200, R"({"event_id":"$secret"})"); };
+  EXPECT_EQ(body_of(world.call("PUT", kSend, "{}")), R"({"event_id":"$secret"})");
+  world.server = [this](const HttpRequest& request) { return server(request); };
+  world.token = "mallory";
+  EXPECT_EQ(world.call("PUT", kSend, "{}").status, 401);  // the same transaction, another token
+}
+
+TEST_F(Clients, news_for_a_client_of_the_process_before_reach_nobody_else) {
+  as("alice", kSync);
+  world.down.down = true;
+  server.news["Bearer alice"].push_back("for alice");
+  world.run(100s);  // its push is under way for ever
+  world.start_near();
+  world.down.down = false;
+  as("bob", kSync);  // takes alice's number
+  const HttpId bob = poll("bob", "s0");
+  server.news["Bearer alice"].push_back("more for alice");
+  world.run(400s);
+  EXPECT_EQ(body_of(world.answers[bob]), R"({"next_batch":"s0"})");
+}
+
+TEST_F(Clients, a_request_of_the_process_before_runs_with_its_own_token) {
+  as("alice", kWhoami);
+  as("alice", kWhoami);
+  world.token = "alice";
+  world.up.down = true;
+  world.send("PUT", kSend, R"({"by":"alice"})");
+  world.run(10s);
+  world.start_near();
+  world.up.down = false;
+  as("bob", kWhoami);
+  world.run(600s);
+  std::size_t sent = 0;
+  for (const HttpRequest& request : world.seen) {
+    if (request.method != "PUT") continue;
+    ++sent;
+    EXPECT_EQ(header_value(request.headers, "authorization"), "Bearer alice");
+  }
+  EXPECT_EQ(sent, 1u);
+}
+
+TEST_F(Clients, a_token_that_dies_ends_its_long_poll) {
+  as("alice", kSync);
+  const HttpId alice = poll("alice", "s0");
+  server.revoked.insert("Bearer alice");
+  world.run(100s);
+  EXPECT_EQ(world.answers[alice].status, 401);
+  EXPECT_EQ(world.near->stats().streams, 0u);
+  EXPECT_EQ(world.far->stats().streams, 0u);
+}
+
+TEST_F(Clients, a_logout_ends_the_polls_of_its_token_and_of_no_other) {
+  as("alice", kSync);
+  as("bob", kSync);
+  const HttpId alice = poll("alice", "s0"), bob = poll("bob", "s0");
+  EXPECT_EQ(as("alice", "/_matrix/client/v3/logout", "POST").status, 200);
+  EXPECT_EQ(world.answers[alice].status, 401);
+  EXPECT_FALSE(world.answers.contains(bob));
+  EXPECT_EQ(world.far->stats().streams, 1u);
+}
+
+TEST_F(Clients, a_poll_that_hears_nothing_for_long_finds_out_that_the_far_side_was_restarted) {
+  as("alice", kSync);
+  world.start_far();
+  server.news["Bearer alice"].push_back("for alice");
+  for (int i = 0; i < 4; ++i) {
+    const HttpId id = poll("alice", "s0");
+    world.run(301s);
+    if (body_of(world.answers[id]).find("for alice") != std::string::npos) return;
+  }
+  FAIL() << "the news never came";
+}
+
+TEST_F(Clients, more_tokens_than_there_is_room_for_still_work) {
+  for (int i = 0; i < 300; ++i) {
+    const std::string token = "t" + std::to_string(i);
+    EXPECT_EQ(body_of(as(token, kWhoami)), "{\"who\":\"Bearer " + token + "\"}");
+  }
+  EXPECT_LE(world.near->stats().clients, 256u);
+  EXPECT_LE(world.far->stats().clients, 256u);
+  EXPECT_EQ(body_of(as("t0", kWhoami)), R"({"who":"Bearer t0"})");
+  EXPECT_EQ(body_of(as("t299", kWhoami)), R"({"who":"Bearer t299"})");
+}
+
+TEST_F(Clients, one_that_left_takes_its_waiting_request_with_it) {
+  as("alice", kWhoami);
+  world.run(60s);
+  const std::size_t seen = world.seen.size();
+  world.up.down = true;
+  std::vector<HttpId> asked;
+  for (int i = 0; i < 40; ++i) asked.push_back(world.send("GET", "/_matrix/client/v3/x" + std::to_string(i)));
+  for (const HttpId id : asked) world.near->withdraw(world.now, id);
+  EXPECT_EQ(world.near->link().waiting(), 0u);
+  EXPECT_EQ(world.near->waiting(), 0u);
+  world.up.down = false;
+  world.run(2000s);
+  EXPECT_LE(world.seen.size() - seen, 16u);  // those that had left
+}
+
+TEST_F(Clients, counts_per_kind_of_route) {
+  as("alice", kWhoami);
+  as("alice", kSync);
+  poll("alice", "s0");
+  world.token = "alice";
+  world.call("PUT", kSend, R"({"body":"Hello"})");
+  world.call("PUT", kSend, R"({"body":"Hello"})");
+  const GatewayStats near = world.near->stats(), far = world.far->stats();
+  EXPECT_EQ(near.of(RouteKind::plain).exchanges, 1u);
+  EXPECT_EQ(near.of(RouteKind::transaction).exchanges, 2u);
+  EXPECT_EQ(near.of(RouteKind::transaction).local, 1u);
+  EXPECT_EQ(near.of(RouteKind::sync).waiting, 1u);
+  EXPECT_GT(near.of(RouteKind::transaction).request_bytes, near.of(RouteKind::transaction).link_bytes_out);
+  EXPECT_GT(near.of(RouteKind::transaction).link_bytes_out, 0u);
+  EXPECT_GT(near.of(RouteKind::transaction).link_bytes_in, 0u);
+  EXPECT_GT(near.of(RouteKind::transaction).time.count(), 0);
+  EXPECT_EQ(far.of(RouteKind::transaction).exchanges, 1u);
+  EXPECT_EQ(far.of(RouteKind::sync).waiting, 1u);
+  EXPECT_EQ(near.clients, 1u);
+}
+
+}  // namespace
+}  // namespace ravine::gateway::core

@@ -73,11 +73,11 @@ TEST(Matrix, reads_members_of_the_top_level_only) {
 }
 
 TEST(Matrix, tells_empty_syncs_by_what_stands_in_them) {
-  for (
-      const std::string_view empty :
-      {R"({"next_batch":"s"})", R"({ "next_batch": "s", "rooms": {"join":{},"invite":{},"leave":{}} })",
-       R"({"account_data":{"events":[]},"to_device":{"events":[]},"device_lists":{"changed":[],"left":[]},"next_batch":"s","presence":{"events":[]}})",
-       R"({"device_one_time_keys_count":{"signed_curve25519":50},"next_batch":"s"})"})
+  for (const std::string_view empty :
+       {R"({"next_batch":"s"})", R"({ "next_batch": "s", "rooms": {"join":{},"invite":{},"leave":{}} })",
+        R"({"account_data":{"events":[]},"to_device":{"events":[]},"device_lists":{"changed":[],"left":[]},)"
+        R"("next_batch":"s","presence":{"events":[]}})",
+        R"({"device_one_time_keys_count":{"signed_curve25519":50},"next_batch":"s"})"})
     EXPECT_TRUE(is_empty_sync(empty)) << empty;
   for (const std::string_view news :
        {R"({"next_batch":"s","rooms":{"join":{"!r":{}}}})",

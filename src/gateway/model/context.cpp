@@ -82,6 +82,7 @@ void ContextTracker::update_string(std::uint8_t byte) {
     in_string_ = false;
     Level& level = levels_[depth_];
     if (!expects_value_) {
+      older_key_ = last_key_;
       last_key_ = prefix_;
     } else if (!level.array && last_key_ == kTypeKey) {
       level.type = prefix_;
@@ -106,7 +107,7 @@ void ContextTracker::update_body(std::uint8_t byte) {
       break;
     case ':':
       expects_value_ = true;
-      level.members = mix_hash(level.members, last_key_);
+      level.members += mix_hash(last_key_, 0x71);
       prefix_ = 0;
       position_ = 0;
       break;
@@ -170,19 +171,26 @@ void ContextTracker::update_words(std::uint8_t byte) {
     word_ = 0;
   }
   const unsigned kind = class_of(byte);
+  const unsigned before = shape_ & 7;
+  const bool turn = kind != before && kind <= 3 && before >= 1 && before <= 3;
   shape_ = ((shape_ << 3) | kind) & 0xffffff;
   if (byte == '$' || byte == '!' || byte == '@' || byte == '#') {
     token_ = mix_hash(0x51, byte);
     token_length_ = 0;
     alphabet_ = 0;
+    turns_ = 0;
   } else if (kind == 1 || kind == 2 || kind == 3 || kind == 6 || byte == '=' || byte == '.') {
     token_ = mix_hash(token_, byte);
     ++token_length_;
-    alphabet_ |= 1u << (kind == 7 ? 3 : kind == 6 ? 3 : kind - 1);
+    turns_ += turn ? 1 : 0;
+    alphabet_ |= 1u << (kind >= 6 ? 3 : kind - 1);
+    const unsigned letter = byte | 0x20u;
+    if (letter > 'f' && letter <= 'z') alphabet_ |= 16;  // not hexadecimal
   } else {
     token_ = mix_hash(7, byte);
     token_length_ = 0;
     alphabet_ = 0;
+    turns_ = 0;
   }
 }
 
@@ -222,9 +230,9 @@ void ContextTracker::hashes(std::array<std::uint32_t, kContexts>& out) const {
   const std::uint32_t field = value_key();
   const std::uint32_t where = place();
   const std::uint32_t spot = position_ > 20 ? 20 : position_;
-  const std::uint32_t run = token_length_ > 47 ? 47 : token_length_;
+  const std::uint32_t run = token_length_ > 100 ? 100 : token_length_;
   std::size_t i = 0;
-  out[i++] = where;
+  out[i++] = random_token() ? mix_hash(run, 0x80 + alphabet_) : where;
   out[i++] = o1 | 0x100;
   out[i++] = o2 | 0x20000;
   out[i++] = o3 | 0x3000000;
@@ -243,8 +251,11 @@ void ContextTracker::hashes(std::array<std::uint32_t, kContexts>& out) const {
   out[i++] = mix_hash(mix_hash(field, spot), 0x1000 + o1 * 8 + where);  // field, position, last byte
   out[i++] =
       mix_hash(mix_hash(field, run), 0x1100 + alphabet_ * 8 + where);  // identifiers: field, length, alphabet
-  out[i++] = mix_hash(shape_ & 0x7fff, 0x1200 + run * 16 + alphabet_);
+  out[i++] = mix_hash(shape_ & 0x7fff, 0x1200 + run * 32 + alphabet_);
   out[i++] = mix_hash(mix_hash(mix_hash(older_word_, previous_word_), word_), 0x1300);
+  out[i++] = mix_hash(mix_hash(last_key_, older_key_), mix_hash(prefix_, 0x1400 + where));  // two keys
+  out[i++] = mix_hash(mix_hash(word_, previous_word_), mix_hash(last_key_, 0x1500 + where));
+  out[i++] = mix_hash(mix_hash(word_, o1), mix_hash(last_key_, 0x1600 + where));
 }
 
 }  // namespace ravine::gateway

@@ -8,7 +8,7 @@
 
 namespace ravine::gateway {
 
-inline constexpr std::size_t kContexts = 20;
+inline constexpr std::size_t kContexts = 23;
 
 enum class TextPhase : std::uint8_t { start_line, headers, body };
 
@@ -29,7 +29,9 @@ class ContextTracker {
   std::uint32_t route() const { return route_; }
   std::uint32_t key_hash() const { return value_key(); }
   std::uint32_t token_length() const { return token_length_; }
-  std::uint32_t alphabet() const { return alphabet_; }
+  std::uint32_t alphabet() const { return alphabet_; }  // 0 … 31
+  // Base64, hexadecimal and the like: what the last bytes were says nothing of the next one.
+  bool random_token() const { return token_length_ >= 6 && 5 * turns_ >= 2 * token_length_; }
   std::uint32_t last_byte() const { return static_cast<std::uint32_t>(history_ & 0xff); }
   std::uint64_t history() const { return history_; }
   std::uint32_t token_hash() const { return token_; }
@@ -41,7 +43,7 @@ class ContextTracker {
   static constexpr unsigned kMaxDepth = 31;
   struct Level {
     std::uint32_t key = 0;      // hash of the key path that led here
-    std::uint32_t members = 0;  // hash of the keys seen so far
+    std::uint32_t members = 0;  // of the keys seen so far, in any order
     std::uint32_t type = 0;     // hash of the value of "type" seen here or above
     bool array = false;
   };
@@ -59,11 +61,12 @@ class ContextTracker {
   unsigned depth_ = 0, hidden_depth_ = 0;
   bool in_string_ = false, escaped_ = false, expects_value_ = false, saw_json_ = false;
   bool line_start_ = true;
-  std::uint32_t last_key_ = 0, prefix_ = 0, position_ = 0;
+  std::uint32_t last_key_ = 0, older_key_ = 0, prefix_ = 0, position_ = 0;
   std::uint32_t route_ = 0, segment_ = 0, hint_ = 0;
   bool segment_is_identifier_ = false;
   std::uint32_t word_ = 0, previous_word_ = 0, older_word_ = 0;
   std::uint32_t token_ = 0, token_length_ = 0, alphabet_ = 0, shape_ = 0;
+  std::uint32_t turns_ = 0;  // changes between digits, lower and upper case within the token
 };
 
 // Mixes two words into one hash.

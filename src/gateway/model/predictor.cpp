@@ -1,10 +1,12 @@
 #include "gateway/model/predictor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/ensure.h"
 #include "gateway/model/logistic.h"
+#include "gateway/model/slot_file.h"
 #include "gateway/model/training.h"
 
 namespace ravine::gateway {
@@ -13,19 +15,13 @@ namespace {
 // Contexts that the overlay follows too: short orders for new words, fields for repeated values.
 constexpr std::array<std::size_t, kOverlayContexts> kOverlaid{1, 2, 3, 4, 6, 8, 10, 13};
 
+// Contexts that say something of a random token: its kind and length.
+constexpr std::uint32_t kRandomContexts = (1u << 0) | (1u << 17) | (1u << 18);
+constexpr std::uint32_t kAllContexts = (1u << kContexts) - 1;
+
 constexpr std::uint32_t kHistoryMask = (1u << Overlay::kHistoryBits) - 1;
 constexpr std::uint32_t kDictionaryMinimum = 6;
 constexpr std::uint32_t kLongest = 400;
-
-std::uint8_t check_of(std::uint32_t hash, unsigned node) {
-  const auto check = static_cast<std::uint8_t>((hash >> 24) ^ (node * 37));
-  return check == 0 ? 1 : check;
-}
-
-// Position of a node's slot: 16 slots of one nibble share a 64-byte line.
-std::size_t slot_index(std::uint32_t hash, unsigned node, std::size_t line_mask) {
-  return ((hash & line_mask) << 4) | (node ^ ((hash >> 20) & 15));
-}
 
 void learn_map(std::uint16_t* at, bool bit, int shift) {
   const int target = bit ? 65535 : 0;
@@ -52,7 +48,7 @@ Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
 
 Overlay::Overlay(const Prior& prior) {
   std::copy(prior.final_weights.begin(), prior.final_weights.end(), final_weights.begin());
-  std::copy(prior.apm[0].begin(), prior.apm[0].end(), apm.begin());
+  for (std::size_t i = 0; i < apm.size(); ++i) std::copy(prior.apm[i].begin(), prior.apm[i].end(), apm[i].begin());
 }
 
 Predictor::Predictor(const Prior& prior, Overlay& overlay, TrainingState* training)
@@ -60,7 +56,7 @@ Predictor::Predictor(const Prior& prior, Overlay& overlay, TrainingState* traini
 
 template <class T>
 void Predictor::write(T& target, T value) {
-  static_assert(sizeof(T) <= 4);
+  static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
   Undo undo{static_cast<std::uint32_t>(reinterpret_cast<std::uint8_t*>(&target) -
                                        reinterpret_cast<std::uint8_t*>(&overlay_)),
             sizeof(T), 0};
@@ -72,7 +68,14 @@ void Predictor::write(T& target, T value) {
 void Predictor::rollback() {
   auto* base = reinterpret_cast<std::uint8_t*>(&overlay_);
   for (std::size_t i = journal_.size(); i-- > 0;) {
-    std::memcpy(base + journal_[i].offset, &journal_[i].old, journal_[i].size);
+    const Undo& undo = journal_[i];
+    if (undo.size == 2) {
+      std::memcpy(base + undo.offset, &undo.old, 2);
+    } else if (undo.size == 4) {
+      std::memcpy(base + undo.offset, &undo.old, 4);
+    } else {
+      base[undo.offset] = static_cast<std::uint8_t>(undo.old);
+    }
   }
   journal_.clear();
 }
@@ -161,6 +164,8 @@ void Predictor::find_matches() {
 
 void Predictor::start_byte() {
   context_.hashes(hashes_);
+  random_ = context_.random_token();
+  alive_ = random_ ? kRandomContexts : kAllContexts;
   for (std::size_t i = 0; i < kContexts; ++i)
     hashes_[i] = mix_hash(hashes_[i], static_cast<std::uint32_t>(i + 1));
   for (MatchState& match : matches_) match.expected = match.at != 0 ? byte_at(match) : 0;
@@ -169,9 +174,17 @@ void Predictor::start_byte() {
 
 void Predictor::start_nibble() {
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
-  for (std::size_t i = 0; i < kContexts; ++i) {
-    lines_[i] = bit_ == 0 ? hashes_[i] : mix_hash(hashes_[i], partial_);
-    __builtin_prefetch(&prior_.slots[(lines_[i] & mask) << 4]);
+  if (bit_ == 0) {
+    lines_ = hashes_;
+  } else {
+    for (std::size_t i = 0; i < kContexts; ++i) lines_[i] = mix_hash(hashes_[i], partial_);
+  }
+  const Slot* slots = prior_.slots.data();
+  for (std::uint32_t rest = alive_; rest != 0; rest &= rest - 1) {
+    const auto i = static_cast<std::size_t>(std::countr_zero(rest));
+    const Slot* line = slots + ((lines_[i] & mask) << 4);
+    __builtin_prefetch(line);
+    __builtin_prefetch(slots + ((line - slots) ^ 16));
   }
 }
 
@@ -182,28 +195,33 @@ unsigned Predictor::node() const {
 Predictor::Found Predictor::add_static_inputs() {
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
   const std::uint8_t* bins = map_bins().data();
+  const Slot* slots = prior_.slots.data();
+  const Prior::MixInput* mix_inputs = prior_.slot_inputs.data();
   const unsigned at_node = node();
-  Found found;
-  for (std::size_t i = 0; i < kContexts; ++i) {
+  std::fill_n(inputs_.begin(), 2 * kContexts, std::int16_t{0});
+  if (training_ != nullptr) {
+    static_slots_.fill(nullptr);
+    static_cells_.fill(kNoCell);
+  }
+  std::uint32_t known = 0;
+  for (std::uint32_t rest = alive_; rest != 0; rest &= rest - 1) {
+    const auto i = static_cast<std::size_t>(std::countr_zero(rest));
     const std::size_t index = slot_index(lines_[i], at_node, mask);
     const std::uint8_t check = check_of(lines_[i], at_node);
-    const Slot* slot = &prior_.slots[index];
-    if (slot->check != check || slot->seen == 0) slot = &prior_.slots[index ^ 16];
-    if (slot->check != check || slot->seen == 0) {
-      static_slots_[i] = nullptr;
-      static_cells_[i] = kNoCell;
-      inputs_[2 * i] = inputs_[2 * i + 1] = 0;
-      continue;
-    }
+    const Slot* slot = slots + index;
+    if (slot->check != check) slot = slots + (index ^ 16);
+    if (slot->check != check) continue;
+    known |= 1u << i;
     const std::size_t cell = map_cell(i, *slot, bins);
+    inputs_[2 * i] = mix_inputs[cell].stretched;
+    inputs_[2 * i + 1] = mix_inputs[cell].linear;
+    if (training_ == nullptr) continue;
     static_slots_[i] = slot;
     static_cells_[i] = static_cast<std::uint32_t>(cell);
-    inputs_[2 * i] = prior_.slot_inputs[cell].stretched;
-    inputs_[2 * i + 1] = prior_.slot_inputs[cell].linear;
-    found.orders += i >= 1 && i <= 7 ? 1 : 0;
-    found.structures += i >= 10 && i <= 15 ? 1 : 0;
   }
-  return found;
+  // What a context does not know, it knows no continuation of; only the table that is being filled may.
+  if (training_ == nullptr || !training_->learn_slots) alive_ = known;
+  return {static_cast<unsigned>(std::popcount(known & 0xfeu)), static_cast<unsigned>(std::popcount(known & 0xfc00u))};
 }
 
 void Predictor::add_overlay_inputs() {
@@ -211,6 +229,11 @@ void Predictor::add_overlay_inputs() {
   const std::uint8_t* bins = map_bins().data();
   const unsigned at_node = node();
   std::int16_t* inputs = &inputs_[2 * kContexts];
+  if (random_) {
+    std::fill_n(inputs, 2 * kOverlayContexts, std::int16_t{0});
+    overlay_cells_.fill(kNoCell);
+    return;
+  }
   for (std::size_t i = 0; i < kOverlayContexts; ++i, inputs += 2) {
     const std::uint32_t line = lines_[kOverlaid[i]];
     const std::uint8_t check = check_of(line, at_node);
@@ -251,18 +274,21 @@ void Predictor::add_match_inputs() {
 }
 
 void Predictor::choose_sets(Found found) {
-  const unsigned place = context_.place();
+  // Random tokens have weights of their own, in the sets of a place that hardly occurs.
+  const unsigned place = random_ ? ContextTracker::after_end : context_.place();
   const MatchState& match = matches_[0].length >= matches_[2].length ? matches_[0] : matches_[2];
   const bool alive = match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_;
   const unsigned reach = !alive ? 0 : match.length < 8 ? 1 : match.length < 24 ? 2 : 3;
-  const std::uint32_t run = std::min<std::uint32_t>(context_.token_length(), 15);
+  const std::uint32_t run = random_ ? 12 + std::min<std::uint32_t>((context_.token_length() - 6) / 12, 3)
+                                    : std::min<std::uint32_t>(context_.token_length(), 11);
   sets_ = {(place * 8 + bit_) * 4 + reach, partial_ * 8 + place,
-           context_.last_byte() * 3 + (bit_ == 0  ? 0u
+           (random_ ? 0u : context_.last_byte()) * 3 + (bit_ == 0  ? 0u
                                        : bit_ < 4 ? 1u
                                                   : 2u),
-           (std::min(found.orders, 7u) * 8 + std::min(found.structures, 7u)) * 8 + bit_,
-           (run * 16 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u)};
-  final_set_ = (place * 8 + bit_) * kSelectors;
+           (random_ ? 7u * 8 : std::min(found.orders, 7u) * 8 + std::min(found.structures, 7u)) * 8 + bit_,
+           (run * 32 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u)};
+  final_set_ = ((place * 8 + bit_) * 4 + reach) * kSelectors;
+  match_hint_ = alive ? 1 + reach * 2 + ((match.expected >> (7 - bit_)) & 1) : 0;
 }
 
 void Predictor::mix() {
@@ -288,20 +314,25 @@ void Predictor::predict() {
 }
 
 int Predictor::refine(int probability) {
-  const std::uint32_t set =
-      (mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1));
+  const auto history = static_cast<std::uint32_t>(context_.history());
+  const std::array<std::uint32_t, 2> sets{
+      mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1),
+      mix_hash(partial_ | (history & 0xffff) << 8, match_hint_) & (kApmSets - 1)};
   const int at = mixed_ + 2816;  // 0 … 5632: 32 bins of 176
   const int bin = at / 176, weight = at % 176;
-  const std::uint16_t* cells = &overlay_.apm[set * kApmBins];
-  apm_at_[0] =
-      set * static_cast<std::uint32_t>(kApmBins) + static_cast<std::uint32_t>(bin + (weight > 88 ? 1 : 0));
-  const int refined = (cells[bin] * (176 - weight) + cells[std::min(bin + 1, 32)] * weight) / 176;
-  return std::clamp((probability * 3 + refined) / 4, 8, 65528);
+  int refined = 0;
+  for (std::size_t i = 0; i < 2; ++i) {
+    std::uint16_t* cells = &overlay_.apm[i][sets[i] * kApmBins + static_cast<std::size_t>(bin)];
+    apm_at_[i] = cells + (weight > 88 ? 1 : 0);
+    refined += (cells[0] * (176 - weight) + cells[bin < 32 ? 1 : 0] * weight) / 176;
+  }
+  // Calibration by the last bytes is noise where they say nothing.
+  return std::clamp(random_ ? probability : (probability * 2 + refined) / 4, 8, 65528);
 }
 
 void Predictor::update_slots(bool bit) {
   const unsigned at_node = node();
-  for (std::size_t i = 0; i < kOverlayContexts; ++i) {
+  for (std::size_t i = 0; i < kOverlayContexts && !random_; ++i) {
     Slot& slot = overlay_.slots[overlay_slots_[i]];
     const std::uint8_t check = check_of(lines_[kOverlaid[i]], at_node);
     Slot next = slot.check == check && slot.seen != 0 ? slot : Slot{32768, 0, check};
@@ -311,6 +342,7 @@ void Predictor::update_slots(bool bit) {
   std::vector<Slot>& slots = training_->prior.slots;
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
   for (std::size_t i = 0; i < kContexts; ++i) {
+    if ((alive_ >> i & 1) == 0) continue;
     Slot* slot = const_cast<Slot*>(static_slots_[i]);
     if (slot == nullptr) {
       const std::size_t index = slot_index(lines_[i], at_node, mask);
@@ -357,10 +389,9 @@ void Predictor::update_weights(bool bit) {
 void Predictor::update(bool bit) {
   update_slots(bit);
   update_weights(bit);
-  {
-    std::uint16_t& cell = overlay_.apm[apm_at_[0]];
-    const int target = bit ? 65535 : 0;
-    write(cell, static_cast<std::uint16_t>(cell + ((target - cell) >> 6)));
+  for (std::uint16_t* cell : apm_at_) {
+    if (random_) break;
+    write(*cell, static_cast<std::uint16_t>(*cell + (((bit ? 65535 : 0) - *cell) >> 6)));
   }
   partial_ = (partial_ << 1) | (bit ? 1u : 0u);
   ++bit_;

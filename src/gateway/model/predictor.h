@@ -26,8 +26,8 @@ struct Overlay {
   std::array<std::uint32_t, 1u << kIndexBits> long_index{}, token_index{};
   std::array<std::uint32_t, 1u << kKeyBits> key_index{};
   std::uint32_t end = 1;  // history position of the next byte; counts on for ever, masked when used
-  std::array<std::int32_t, 64 * kSelectors> final_weights{};
-  std::array<std::uint16_t, kApmSets * kApmBins> apm{};
+  std::array<std::int32_t, kFinalSets * kSelectors> final_weights{};
+  std::array<std::array<std::uint16_t, kApmSets * kApmBins>, 2> apm{};
 };
 
 struct TrainingState;  // trainer.cpp: full-precision weights; null when predicting
@@ -87,6 +87,7 @@ class Predictor {
   unsigned partial_ = 1, bit_ = 0;  // bits of the current byte with a leading one; index of the next
   std::array<std::uint32_t, kContexts> hashes_{};
   std::array<std::uint32_t, kContexts> lines_{};
+  std::uint32_t alive_ = 0;  // bit i: context i may know the next bit
   std::array<const Slot*, kContexts> static_slots_{};
   std::array<std::uint32_t, kOverlayContexts> overlay_slots_{};
   static constexpr std::uint32_t kNoCell = UINT32_MAX;
@@ -98,7 +99,9 @@ class Predictor {
   std::array<int, kSelectors> outputs_{};
   std::size_t final_set_ = 0;
   int mixed_ = 0;  // stretched, before refinement
-  std::array<std::uint32_t, 2> apm_at_{};
+  std::array<std::uint16_t*, 2> apm_at_{};
+  std::uint32_t match_hint_ = 0;  // for calibration: what the best match expects
+  bool random_ = false;           // of the context: most inputs are silent
   std::uint32_t probability_ = 32768;
 };
 

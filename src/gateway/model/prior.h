@@ -18,26 +18,27 @@ namespace ravine::gateway {
 // check byte.
 struct Slot {
   std::uint16_t one = 32768;
-  std::uint8_t seen = 0;  // 0: free
-  std::uint8_t check = 0;
+  std::uint8_t seen = 0;
+  std::uint8_t check = 0;  // 0: free
 };
 static_assert(sizeof(Slot) == 4);
 
 inline constexpr std::size_t kOverlayContexts = 8;
 inline constexpr std::size_t kMatches = 3;
 // Two inputs per context and match, and a constant one.
-inline constexpr std::size_t kInputs = 64;
+inline constexpr std::size_t kInputs = 80;
 static_assert(2 * (kContexts + kOverlayContexts + kMatches) + 1 <= kInputs);
 
 inline constexpr std::size_t kSelectors = 5;
 inline constexpr std::array<std::size_t, kSelectors> kSelectorSets{8 * 8 * 4, 256 * 8, 256 * 3, 8 * 8 * 8,
-                                                                   16 * 16 * 2};
+                                                                   16 * 32 * 2};
 
 inline constexpr std::size_t kApmBins = 33;      // interpolation points over the stretched domain
 inline constexpr std::size_t kMapBins = 64;      // bins of a slot's probability, even in the stretched domain
 inline constexpr std::size_t kSeenClasses = 16;  // of Slot::seen
 inline constexpr std::size_t kMatchClasses = 32;  // of match length
-inline constexpr std::size_t kApmSets = 2048;
+inline constexpr std::uint32_t kApmSets = 2048;
+inline constexpr std::size_t kFinalSets = 8 * 8 * 4;
 
 // The trained state. A plain structure so that trainer, loader and predictor share it.
 struct Prior {
@@ -48,7 +49,7 @@ struct Prior {
   std::vector<std::uint16_t> overlay_map;                     // likewise for overlay contexts
   std::vector<std::uint16_t>
       match_map;  // (match, length class, expected bit's place) → chance that it is right
-  std::vector<std::int32_t> final_weights;        // (place × 8 + bit) × kSelectors; 65536 is 1.0
+  std::vector<std::int32_t> final_weights;        // kFinalSets × kSelectors; 65536 is 1.0
   std::array<std::vector<std::uint16_t>, 2> apm;  // set × kApmBins
   Bytes dictionary;                               // text that matches may point into
   // Derived from the maps by bake(): what the mixer takes in for a cell.
@@ -63,8 +64,9 @@ struct Prior {
   explicit Prior(unsigned bits = 21);
   void set_dictionary(ByteView text);
 
-  // Model file: magic, format, sizes, then the tables; free slots take one bit. SHA-256 over the file names
-  // the model.
+  std::size_t memory_bytes() const;
+
+  // Model file: docs/protocol-gateway-model.md. Its SHA-256 names the model.
   Bytes encode() const;
   static Result<Prior> decode(ByteView file);
 };

@@ -5,6 +5,20 @@
 
 namespace ravine::lab {
 
+std::string_view to_text(Fate fate) {
+  switch (fate) {
+    case Fate::carried:
+      return "carried";
+    case Fate::lost:
+      return "lost";
+    case Fate::queue_full:
+      return "queue_full";
+    case Fate::outage:
+      return "outage";
+  }
+  return "carried";
+}
+
 EmulatedLink::EmulatedLink(LinkProfile profile, std::uint64_t seed, Instant start)
     : profile_(profile), random_(seed), start_(start), busy_until_(start), last_arrival_(start) {}
 
@@ -25,15 +39,16 @@ bool EmulatedLink::dark(Instant at) const {
   return phase >= profile_.outage_period - profile_.outage;
 }
 
-void EmulatedLink::put(Instant at, Parcel parcel) {
+Fate EmulatedLink::put(Instant at, Parcel parcel) {
   if (under_way_.size() >= kMaxUnderWay) {
     ++tally_.queue_full;
-    return;
+    return Fate::queue_full;
   }
   under_way_.emplace(at, std::move(parcel));
+  return Fate::carried;
 }
 
-void EmulatedLink::send(Instant now, Parcel parcel) {
+Fate EmulatedLink::send(Instant now, Parcel parcel) {
   const std::size_t size = parcel.bytes.size() + profile_.overhead_bytes;
   ++tally_.datagrams;
   tally_.bytes += size;
@@ -43,7 +58,7 @@ void EmulatedLink::send(Instant now, Parcel parcel) {
     const double waiting = static_cast<double>((begin - now).count()) * profile_.rate_bps / 8e9;
     if (waiting > 0 && waiting + static_cast<double>(size) > static_cast<double>(profile_.queue_bytes)) {
       ++tally_.queue_full;
-      return;
+      return Fate::queue_full;
     }
     const double nanoseconds = std::ceil(static_cast<double>(size) * 8e9 / profile_.rate_bps);
     const Duration air{static_cast<std::int64_t>(std::min(nanoseconds, 1e18))};
@@ -54,11 +69,11 @@ void EmulatedLink::send(Instant now, Parcel parcel) {
   // What is lost has been on the air: it costs its time.
   if (down || dark(begin) || dark(sent)) {
     ++tally_.outage;
-    return;
+    return Fate::outage;
   }
   if (loses()) {
     ++tally_.lost;
-    return;
+    return Fate::lost;
   }
   if (chance(profile_.corrupt) && !parcel.bytes.empty()) {
     ++tally_.corrupted;
@@ -79,7 +94,7 @@ void EmulatedLink::send(Instant now, Parcel parcel) {
     ++tally_.duplicated;
     put(arrival, parcel);
   }
-  put(arrival, std::move(parcel));
+  return put(arrival, std::move(parcel));
 }
 
 std::optional<EmulatedLink::Parcel> EmulatedLink::receive(Instant now) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "base/machine.h"
 
@@ -32,6 +33,9 @@ struct LinkTally {
   Duration busy{0};  // time that the serialiser was at work
 };
 
+enum class Fate : std::uint8_t { carried, lost, queue_full, outage };
+std::string_view to_text(Fate fate);
+
 class EmulatedLink {
  public:
   static constexpr std::size_t kMaxUnderWay = 65536;
@@ -43,7 +47,7 @@ class EmulatedLink {
     std::uint64_t tag = 0;  // the caller's: where it goes
     Bytes bytes;
   };
-  void send(Instant now, Parcel parcel);
+  Fate send(Instant now, Parcel parcel);
   // What has arrived by now, in the order of arrival.
   std::optional<Parcel> receive(Instant now);
   Deadline next_deadline() const;
@@ -56,7 +60,7 @@ class EmulatedLink {
   bool chance(double share) { return share > 0 && random_.unit() < share; }
   bool loses();
   bool dark(Instant at) const;
-  void put(Instant at, Parcel parcel);
+  Fate put(Instant at, Parcel parcel);
 
   LinkProfile profile_;
   SeededRandom random_;

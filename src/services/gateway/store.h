@@ -1,9 +1,10 @@
 // PairingStore: what a pairing of two gateways keeps on disk, so that a process may be killed at any moment.
 //
-//   DIRECTORY/NAME/pairing   the pairing code's content, and what was made of it
-//   DIRECTORY/NAME/channel   state of the secure channel, replaced whole and synced
-//   DIRECTORY/NAME/journal   what must not run twice: appended, synced, compacted
-//   DIRECTORY/NAME/lock      held while a process uses the pairing
+//   NAME.pairing   the pairing code's content, and what was made of it
+//   NAME.channel   state of the secure channel, replaced whole and synced
+//   NAME.journal   what must not run twice: appended, synced, compacted
+//   NAME.lock      held while a process uses the pairing
+//   used           digests of codes that were taken here
 //
 // Files are 0600 and refused when others can read them. Thread rule: one thread.
 #pragma once
@@ -89,16 +90,16 @@ class PairingState {
   PairingState& operator=(PairingState&&) noexcept = default;
 
   const StoredPairing& pairing() const { return pairing_; }
-  Result<> mark_begun();
+  Result<> mark_begun();  // durable before the first key of the code is used
   Result<> forget_channel();  // its file and the journal: a new one is to be made
   FileSequenceStore& channel() { return *channel_; }
   FileJournal& journal() { return *journal_; }
 
  private:
   friend class PairingStore;
-  PairingState(host::FileLock lock, std::string directory, StoredPairing pairing);
+  PairingState(host::FileLock lock, std::string path, StoredPairing pairing);
   host::FileLock lock_;
-  std::string directory_;
+  std::string path_;  // without suffix
   StoredPairing pairing_;
   std::unique_ptr<FileSequenceStore> channel_;
   std::unique_ptr<FileJournal> journal_;
@@ -109,8 +110,10 @@ class PairingStore {
   explicit PairingStore(std::string directory) : directory_(std::move(directory)) {}
   const std::string& directory() const { return directory_; }
 
-  // Errors: already_exists (name taken, or the code was used here before), limit_reached, io.
-  Result<> add(const StoredPairing& pairing);
+  // Errors: already_exists (name taken, or the code was used here before for this role), invalid_argument
+  // (name), limit_reached, io. `again`: a code that was used before may be, since new keys are made by a
+  // handshake; requires KeySource::handshake.
+  Result<> add(const StoredPairing& pairing, bool again = false);
   // Errors: not_found, already_exists while a gateway uses it.
   Result<> remove(std::string_view name);
   Result<std::vector<StoredPairing>> list() const;
@@ -120,6 +123,7 @@ class PairingStore {
 
  private:
   std::string path(std::string_view name) const { return directory_ + "/" + std::string(name); }
+  Result<std::vector<std::string>> used() const;
   std::string directory_;
 };
 

@@ -81,6 +81,8 @@ class Paired {
     return {};
   }
 
+  void set_parts(Parts parts) { parts_ = std::move(parts); }  // before start()
+
   Core* core() { return core_ ? &*core_ : nullptr; }
   const Core* core() const { return core_ ? &*core_ : nullptr; }
   PairedKeys& keys() { return keys_; }
@@ -101,7 +103,7 @@ class Paired {
 
   bool has_id(const gateway::security::ConnectionId& id) const {
     return id == keys_.agreement().handshake_id() || keys_.has_candidate(id) ||
-           (core_ && const_cast<Core&>(*core_).link().channel().connection_id() == id);
+           (core_ && core_->link().channel().connection_id() == id);
   }
 
   void handle_datagram(Instant now, const SocketAddress& source, ByteView datagram) {

@@ -272,7 +272,7 @@ class HttpServer::Impl::Connection : public std::enable_shared_from_this<Connect
     }
     charge(0);
     out_ = {};
-    if (keep_alive_) {
+    if (keep_alive_ && !server_.stopping) {
       phase_ = Phase::reading;
       timer_.set(server_.options.idle_timeout);
     } else {

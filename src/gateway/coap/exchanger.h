@@ -95,7 +95,7 @@ struct Serve {
   SocketAddress from;
   Message request;  // whole body, without block options; Observe still there
   bool verified;
-  bool secured;  // came through the security layer
+  bool secured;                // came through the security layer
   std::uint64_t security = 0;  // its context there, wherever the datagrams came from; 0: in the clear
 };
 using ExchangerEvent = std::variant<CallAnswered, CallFailed, Serve>;

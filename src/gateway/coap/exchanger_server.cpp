@@ -89,7 +89,8 @@ void Exchanger::handle(Instant now, RequestReceived& event) {
   if (serving.block2) request.remove(kBlock2);
   const bool secured = serving.binding != 0;
   serving_.emplace(event.id, std::move(serving));
-  events_.push_back(Serve{event.id, event.from, std::move(request), event.verified || secured, secured, security});
+  events_.push_back(
+      Serve{event.id, event.from, std::move(request), event.verified || secured, secured, security});
 }
 
 // False while blocks are missing; then the peer was answered. When true, the request has its whole body.

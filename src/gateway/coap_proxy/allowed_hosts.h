@@ -22,8 +22,8 @@ class AllowedHosts {
 
  private:
   struct Entry {
-    std::string host;         // lower case, without brackets; of a domain with its leading dot
-    std::uint16_t port = 0;   // 0: the scheme's
+    std::string host;        // lower case, without brackets; of a domain with its leading dot
+    std::uint16_t port = 0;  // 0: the scheme's
   };
   std::vector<Entry> entries_;
 };

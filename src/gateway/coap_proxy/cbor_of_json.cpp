@@ -72,7 +72,8 @@ struct Writer {
     const auto narrow = static_cast<float>(value);
     const bool fits = static_cast<double>(narrow) == value;
     out.push_back(fits ? 0xfa : 0xfb);
-    const std::uint64_t bits = fits ? std::bit_cast<std::uint32_t>(narrow) : std::bit_cast<std::uint64_t>(value);
+    const std::uint64_t bits =
+        fits ? std::bit_cast<std::uint32_t>(narrow) : std::bit_cast<std::uint64_t>(value);
     for (unsigned shift = fits ? 32 : 64; shift > 0; shift -= 8)
       out.push_back(static_cast<std::uint8_t>(bits >> (shift - 8)));
     return check(error);
@@ -150,7 +151,8 @@ Result<Bytes> cbor_of_json(ByteView json, Keys keys, const ConvertLimits& limits
   if (writer.too_large) {
     return Error{ErrorKind::limit_reached, fmt::format("CBOR of more than {} bytes", limits.bytes)};
   }
-  if (writer.inexact) return Error{ErrorKind::unsupported, "an integer over 64 bits, or a number beyond a double's range"};
+  if (writer.inexact)
+    return Error{ErrorKind::unsupported, "an integer over 64 bits, or a number beyond a double's range"};
   if (error == boost::json::error::too_deep) {
     return Error{ErrorKind::limit_reached, fmt::format("JSON of more than {} levels", limits.depth)};
   }

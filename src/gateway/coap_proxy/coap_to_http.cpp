@@ -11,7 +11,7 @@ namespace {
 
 using coap::Code;
 
-constexpr Duration kSlack = 10s;       // beyond what the HTTP client was given
+constexpr Duration kSlack = 10s;         // beyond what the HTTP client was given
 constexpr Duration kLongestPoll = 180s;  // CoAP clients give up after 247 s
 
 coap::ExchangerOptions exchanger_options(const CoapToHttpOptions& options) {
@@ -177,7 +177,8 @@ std::optional<coap::OutgoingDatagram> CoapToHttp::poll_transmit(Instant now) {
 
 Deadline CoapToHttp::next_deadline() const {
   Deadline deadline = impl_->exchanger.next_deadline();
-  for (const auto& [id, request] : impl_->open) deadline.earlier(request.deadline, "coap proxy upstream timeout");
+  for (const auto& [id, request] : impl_->open)
+    deadline.earlier(request.deadline, "coap proxy upstream timeout");
   for (const auto& [name, watch] : impl_->watches) deadline.earlier(watch.next, "coap proxy watch");
   return deadline;
 }

@@ -1,6 +1,7 @@
 // CoapToHttp: any CoAP client's requests as HTTP requests for a server, and the responses back. Reverse proxy
-// for one configured server, forward proxy towards allowed hosts; OSCORE by the contexts that were added, clear
-// text only when it is switched on. Observes by polling. A machine by base/machine.h; one thread drives it.
+// for one configured server, forward proxy towards allowed hosts; OSCORE by the contexts that were added,
+// clear text only when it is switched on. Observes by polling. A machine by base/machine.h; one thread drives
+// it.
 #pragma once
 
 #include <memory>
@@ -19,14 +20,14 @@ using core::UpstreamId;
 struct CoapToHttpOptions {
   coap::ExchangerOptions exchanger;  // its limits of bodies become those of `mapping`
   MappingOptions mapping;
-  bool allow_clear = false;      // requests without OSCORE
-  bool trust_loopback = true;    // such addresses cannot be forged from afar: no proof of them is asked
-  std::size_t waiting = 256;           // requests at servers
-  std::size_t waiting_per_peer = 32;   // of one address
-  std::size_t watched = 64;            // observed resources
-  Duration upstream_timeout = 60s;     // then 5.04
-  Duration watch_interval = 30s;       // between polls of an observed resource
-  Duration poll_timeout = 30s;         // what long polls of an observed /sync ask for
+  bool allow_clear = false;           // requests without OSCORE
+  bool trust_loopback = true;         // such addresses cannot be forged from afar: no proof of them is asked
+  std::size_t waiting = 256;          // requests at servers
+  std::size_t waiting_per_peer = 32;  // of one address
+  std::size_t watched = 64;           // observed resources
+  Duration upstream_timeout = 60s;    // then 5.04
+  Duration watch_interval = 30s;      // between polls of an observed resource
+  Duration poll_timeout = 30s;        // what long polls of an observed /sync ask for
 };
 
 struct CoapUpstreamRequest {
@@ -38,9 +39,9 @@ struct CoapUpstreamRequest {
 };
 
 struct CoapToHttpCounters {
-  std::uint64_t requests = 0, secured = 0;     // that came
-  std::uint64_t refused = 0, overloaded = 0;   // answered without a server
-  std::uint64_t upstream = 0, failed = 0;      // at servers, and those without a response
+  std::uint64_t requests = 0, secured = 0;    // that came
+  std::uint64_t refused = 0, overloaded = 0;  // answered without a server
+  std::uint64_t upstream = 0, failed = 0;     // at servers, and those without a response
   std::uint64_t notifications = 0;
 };
 

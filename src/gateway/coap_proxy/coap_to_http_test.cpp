@@ -1,7 +1,6 @@
-#include "gateway/coap_proxy/test_world.h"
-
 #include "gateway/coap/block.h"
 #include "gateway/coap/http_mapping.h"
+#include "gateway/coap_proxy/test_world.h"
 
 namespace ravine::gateway::coap_proxy {
 namespace {
@@ -47,21 +46,22 @@ TEST_F(Proxy, asks_the_server_by_path_and_query) {
 }
 
 TEST_F(Proxy, passes_every_method_on) {
-  const std::pair<Code, const char*> rows[] = {{Code::get, "GET"},     {Code::post, "POST"},
-                                               {Code::put, "PUT"},     {Code::del, "DELETE"},
-                                               {Code::patch, "PATCH"}, {Code::ipatch, "PATCH"},
-                                               {Code::fetch, "QUERY"}};
+  const std::pair<Code, const char*> rows[] = {
+      {Code::get, "GET"},     {Code::post, "POST"},    {Code::put, "PUT"},    {Code::del, "DELETE"},
+      {Code::patch, "PATCH"}, {Code::ipatch, "PATCH"}, {Code::fetch, "QUERY"}};
   for (const auto& [code, method] : rows) {
     const bool body = code != Code::get && code != Code::del;
-    world.ask(client, make_request(code, "/x", body ? "{}" : "", body ? std::optional<std::uint16_t>(50) : std::nullopt));
+    world.ask(client, make_request(code, "/x", body ? "{}" : "",
+                                   body ? std::optional<std::uint16_t>(50) : std::nullopt));
     EXPECT_EQ(asked().request.method, method);
     EXPECT_EQ(header(asked(), "content-type"), body ? "application/json" : "");
   }
 }
 
 TEST_F(Proxy, keeps_every_status_for_those_who_read_it) {
-  for (const unsigned status : {200u, 201u, 202u, 204u, 206u, 301u, 304u, 400u, 401u, 403u, 404u, 405u, 406u, 409u, 410u, 412u,
-                                     413u, 414u, 415u, 418u, 422u, 429u, 451u, 500u, 501u, 502u, 503u, 504u, 507u, 599u}) {
+  for (const unsigned status :
+       {200u, 201u, 202u, 204u, 206u, 301u, 304u, 400u, 401u, 403u, 404u, 405u, 406u, 409u, 410u,
+        412u, 413u, 414u, 415u, 418u, 422u, 429u, 451u, 500u, 501u, 502u, 503u, 504u, 507u, 599u}) {
     response = plain(static_cast<std::uint16_t>(status), status == 204 || status == 304 ? "" : "why");
     const Message answer = world.ask(client, make_request(Code::post, "/x"));
     EXPECT_EQ(coap::exact_http_status(answer, "POST"), status);
@@ -108,8 +108,10 @@ TEST_F(Proxy, serves_a_target_longer_than_options_hold) {
   EXPECT_EQ(asked().request.method, "GET");
   EXPECT_EQ(asked().request.target, target);
   // 1034 bytes of Proxy-Uri go through as well, where they are allowed.
-  EXPECT_EQ(world.ask(client, make_request(Code::get, "/" + std::string(255, 'a') + "/" + std::string(255, 'b'))).code,
-            Code::content);
+  EXPECT_EQ(
+      world.ask(client, make_request(Code::get, "/" + std::string(255, 'a') + "/" + std::string(255, 'b')))
+          .code,
+      Code::content);
   EXPECT_EQ(asked().request.target.size(), 512u);
 }
 
@@ -210,7 +212,9 @@ TEST_F(Proxy, proxies_to_other_hosts_only_where_that_is_allowed) {
   options.mapping.forward = *AllowedHosts::parse({"ok.example", "*.dom.example:8080", "[2001:db8::1]:81"});
   World open(options);
   World::Client& other = open.add_client();
-  open.serve = [](const CoapUpstreamRequest& asked) { return plain(200, asked.origin + asked.request.target); };
+  open.serve = [](const CoapUpstreamRequest& asked) {
+    return plain(200, asked.origin + asked.request.target);
+  };
   const auto ask = [&](std::string_view uri) {
     Message request;
     request.code = Code::get;
@@ -225,7 +229,8 @@ TEST_F(Proxy, proxies_to_other_hosts_only_where_that_is_allowed) {
   for (const char* uri : {"http://ok.example:8080/", "http://dom.example:8080/", "http://xok.example/",
                           "http://ok.example.evil.example/", "coap://ok.example/"})
     EXPECT_EQ(ask(uri), "5.05") << uri;
-  for (const char* uri : {"http://ok.example@evil.example/", "ok.example", "http:///x", "gopher://ok.example/"})
+  for (const char* uri :
+       {"http://ok.example@evil.example/", "ok.example", "http:///x", "gopher://ok.example/"})
     EXPECT_EQ(ask(uri), "4.02") << uri;
   Message by_scheme = make_request(Code::get, "/p?q");
   by_scheme.add(coap::kProxyScheme, as_bytes("http"));
@@ -238,21 +243,22 @@ TEST_F(Proxy, says_what_is_wrong_with_the_server) {
                                                  {UpstreamError::timed_out, Code::gateway_timeout},
                                                  {UpstreamError::too_large, Code::bad_gateway},
                                                  {UpstreamError::malformed, Code::bad_gateway}};
-  world.serve = nullptr;
   for (const auto& [error, code] : rows) {
-    world.call(client, make_request(Code::get, "/x"));
-    world.settle();
-    world.proxy.handle_failure(world.now, asked().id, error);
-    world.settle();
-    EXPECT_EQ(client.answers.back().code, code);
-    EXPECT_FALSE(client.answers.back().payload.empty());
+    world.serve = [this,
+                   error = error](const CoapUpstreamRequest& request) -> std::optional<core::HttpResponse> {
+      world.proxy.handle_failure(world.now, request.id, error);
+      return std::nullopt;
+    };
+    const Message answer = world.ask(client, make_request(Code::get, "/x"));
+    EXPECT_EQ(answer.code, code);
+    EXPECT_FALSE(answer.payload.empty());
   }
 }
 
 TEST_F(Proxy, gives_a_server_up_that_stalls) {
   world.serve = nullptr;
   EXPECT_EQ(world.ask(client, make_request(Code::get, "/x")).code, Code::gateway_timeout);
-  EXPECT_EQ(world.withdrawn.size(), 1u);
+  EXPECT_FALSE(world.withdrawn.empty());
   EXPECT_EQ(world.proxy.waiting(), 0u);
 }
 

@@ -30,7 +30,8 @@ bool CoapToHttp::Impl::is_observed(const std::string& name) const {
 // A resource that is fresh for longer need not be looked at before.
 Duration CoapToHttp::Impl::interval_of(const coap::Message& message) const {
   const auto fresh = message.uint_option(coap::kMaxAge).value_or(0);
-  return std::max<Duration>(options.watch_interval, std::chrono::seconds(std::min<std::uint64_t>(fresh, 3600)));
+  return std::max<Duration>(options.watch_interval,
+                            std::chrono::seconds(std::min<std::uint64_t>(fresh, 3600)));
 }
 
 void CoapToHttp::Impl::begin_watch(Instant now, const Open& open_request, const core::HttpResponse& response,
@@ -44,7 +45,8 @@ void CoapToHttp::Impl::begin_watch(Instant now, const Open& open_request, const 
   Watch watch;
   watch.mapped = open_request.mapped;
   watch.mapped.etags.clear();
-  std::erase_if(watch.mapped.http.headers, [](const auto& header) { return header.first == "if-none-match"; });
+  std::erase_if(watch.mapped.http.headers,
+                [](const auto& header) { return header.first == "if-none-match"; });
   const auto route = core::classify("GET", watch.mapped.http.target);
   const std::string_view next = core::json_string(as_text(response.body), "next_batch");
   watch.sync = watch.mapped.matrix && route.kind == core::RouteKind::sync && !next.empty();
@@ -88,8 +90,7 @@ void CoapToHttp::Impl::handle_polled(Instant now, const std::string& name, core:
     if (!next.empty()) watch.since = next;
   }
   coap::Message message = map_response(watch.mapped, std::move(response), options.mapping, etags);
-  if (!watch.sync)
-    news = message.code != watch.last.code || message.payload != watch.last.payload;
+  if (!watch.sync) news = message.code != watch.last.code || message.payload != watch.last.payload;
   if (news) {
     ++counters.notifications;
     exchanger.notify(now, name, message);

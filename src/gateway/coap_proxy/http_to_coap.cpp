@@ -117,9 +117,9 @@ std::optional<HttpToCoap::Target> HttpToCoap::find_target(HttpId id, std::string
     return std::nullopt;
   }
   const std::uint16_t port = uri->port != 0 ? uri->port : kCoapPort;
-  const auto at = std::find_if(
-      options_.servers.begin(), options_.servers.end(),
-      [&](const CoapServer& server) { return server.host == uri->host && server.port == port; });
+  const auto at =
+      std::find_if(options_.servers.begin(), options_.servers.end(),
+                   [&](const CoapServer& server) { return server.host == uri->host && server.port == port; });
   if (at == options_.servers.end()) {
     refuse(id, 403, "this CoAP server is not among the allowed ones");
     return std::nullopt;
@@ -127,7 +127,8 @@ std::optional<HttpToCoap::Target> HttpToCoap::find_target(HttpId id, std::string
   found.server = static_cast<std::size_t>(at - options_.servers.begin());
   found.path = uri->target;
   const bool v6 = uri->host.find(':') != std::string::npos;
-  found.base = fmt::format("{}coap://{}{}{}:{}", options_.prefix, v6 ? "[" : "", uri->host, v6 ? "]" : "", port);
+  found.base =
+      fmt::format("{}coap://{}{}{}:{}", options_.prefix, v6 ? "[" : "", uri->host, v6 ? "]" : "", port);
   return found;
 }
 
@@ -208,7 +209,8 @@ void HttpToCoap::handle_request(Instant now, HttpId id, core::HttpRequest reques
   auto message = make_request(id, request, *target);
   if (!message) return;
   const CoapServer& server = options_.servers[target->server];
-  if (server.address.port == 0) return refuse(id, 502, fmt::format("the address of {} is not known", server.host));
+  if (server.address.port == 0)
+    return refuse(id, 502, fmt::format("the address of {} is not known", server.host));
   const auto call = exchanger_.call(now, server.address, std::move(*message));
   if (!call) {
     const bool full = call.error().kind == ErrorKind::limit_reached;
@@ -219,7 +221,8 @@ void HttpToCoap::handle_request(Instant now, HttpId id, core::HttpRequest reques
 }
 
 void HttpToCoap::withdraw(HttpId id) {
-  const auto at = std::find_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.id == id; });
+  const auto at =
+      std::find_if(calls_.begin(), calls_.end(), [&](const auto& call) { return call.second.id == id; });
   if (at == calls_.end()) return;
   exchanger_.cancel(at->first);
   calls_.erase(at);
@@ -231,7 +234,8 @@ core::HttpResponse HttpToCoap::response_of(const Call& call, Message response) c
   if (!response.payload.empty()) {
     const auto format = response.uint_option(coap::kContentFormat);
     // RFC 7252 §5.5.2: an error without a format carries a text for people.
-    std::string type = coap::is_success(response.code) ? "application/octet-stream" : "text/plain;charset=utf-8";
+    std::string type =
+        coap::is_success(response.code) ? "application/octet-stream" : "text/plain;charset=utf-8";
     if (format) type = coap::media_type_of(static_cast<std::uint16_t>(*format));
     out.headers.emplace_back("content-type", std::move(type));
   }

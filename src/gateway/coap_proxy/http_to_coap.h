@@ -1,6 +1,6 @@
-// HttpToCoap: requests of HTTP clients to CoAP servers and their responses back, by the default mapping of RFC
-// 8075 (/hc/coap://HOST[:PORT]/PATH?QUERY), or all of them to one server. Only to servers from configuration.
-// A machine by base/machine.h; one thread drives it.
+// HttpToCoap: requests of HTTP clients to CoAP servers and their responses back, by the default mapping of
+// RFC 8075 (/hc/coap://HOST[:PORT]/PATH?QUERY), or all of them to one server. Only to servers from
+// configuration. A machine by base/machine.h; one thread drives it.
 #pragma once
 
 #include <deque>
@@ -32,7 +32,7 @@ struct HttpToCoapOptions {
   std::optional<std::size_t> everything_to;
   std::string prefix = "/hc/";
   core::TextLimits limits{.max_body = std::size_t{1} << 20};
-  std::size_t waiting = 256;       // requests
+  std::size_t waiting = 256;        // requests
   Duration gateway_timeout = 120s;  // then 504
 };
 
@@ -70,7 +70,8 @@ class HttpToCoap {
     std::string base;
   };
   std::optional<Target> find_target(HttpId id, std::string_view target);
-  std::optional<coap::Message> make_request(HttpId id, const core::HttpRequest& request, const Target& target);
+  std::optional<coap::Message> make_request(HttpId id, const core::HttpRequest& request,
+                                            const Target& target);
   bool add_conditions(HttpId id, const core::HttpRequest& request, coap::Message& message);
   core::HttpResponse response_of(const Call& call, coap::Message response) const;
   void refuse(HttpId id, std::uint16_t status, std::string_view reason);

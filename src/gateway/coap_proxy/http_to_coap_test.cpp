@@ -17,15 +17,17 @@ const SocketAddress kServer = *SocketAddress::parse("192.0.2.2:5683");
 struct Bridge : testing::Test {
   static HttpToCoapOptions options() {
     HttpToCoapOptions made;
-    made.servers = {{"192.0.2.2", 5683, kServer}, {"sensor.example", 5683, kServer}, {"later.example", 5683, {}}};
+    made.servers = {
+        {"192.0.2.2", 5683, kServer}, {"sensor.example", 5683, kServer}, {"later.example", 5683, {}}};
     return made;
   }
 
   core::HttpResponse ask(std::string_view method, std::string_view target, core::Headers headers = {},
                          std::string_view body = {}) {
     HttpToCoap& machine = *near;
-    machine.handle_request(now, ++last_id, {std::string(method), std::string(target), std::move(headers),
-                                            to_bytes(as_bytes(body))});
+    machine.handle_request(
+        now, ++last_id,
+        {std::string(method), std::string(target), std::move(headers), to_bytes(as_bytes(body))});
     const Instant end = now + 1000s;
     for (int step = 0; step < 10'000; ++step) {
       for (bool moved = true; moved;) {
@@ -127,16 +129,20 @@ TEST_F(Bridge, maps_methods_bodies_and_statuses) {
     if (request.code == Code::post) message.add(coap::kLocationPath, as_bytes("7"));
     return message;
   };
-  const auto created = ask("POST", "/hc/coap://192.0.2.2/things", {{"Content-Type", "application/cbor"}}, "\xa0");
+  const auto created =
+      ask("POST", "/hc/coap://192.0.2.2/things", {{"Content-Type", "application/cbor"}}, "\xa0");
   EXPECT_EQ(created.status, 201);
   EXPECT_EQ(header(created, "location"), "/hc/coap://192.0.2.2:5683/7");
   EXPECT_EQ(requests[0].uint_option(coap::kContentFormat), 60);
-  EXPECT_EQ(ask("PATCH", "/hc/coap://192.0.2.2/x", {{"Content-Type", "application/merge-patch+json"}}, "{}").status, 204);
+  EXPECT_EQ(
+      ask("PATCH", "/hc/coap://192.0.2.2/x", {{"Content-Type", "application/merge-patch+json"}}, "{}").status,
+      204);
   EXPECT_EQ(requests[1].code, Code::patch);
-  const std::pair<Code, std::uint16_t> rows[] = {{Code::unauthorized, 401},       {Code::method_not_allowed, 405},
-                                                 {Code::bad_gateway, 502},        {Code::service_unavailable, 503},
-                                                 {Code::gateway_timeout, 504},    {Code::request_entity_too_large, 413},
-                                                 {Code::precondition_failed, 412}};
+  const std::pair<Code, std::uint16_t> rows[] = {
+      {Code::unauthorized, 401},       {Code::method_not_allowed, 405},
+      {Code::bad_gateway, 502},        {Code::service_unavailable, 503},
+      {Code::gateway_timeout, 504},    {Code::request_entity_too_large, 413},
+      {Code::precondition_failed, 412}};
   for (const auto& [code, status] : rows) {
     answer = [code = code](const Message&) { return content("why", code); };
     const auto got = ask("GET", "/hc/coap://192.0.2.2/x");

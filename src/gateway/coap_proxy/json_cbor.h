@@ -23,8 +23,8 @@ Result<Bytes> cbor_of_json(ByteView json, Keys keys, const ConvertLimits& limits
 
 // By RFC 8949 §6.1: byte strings become base64url, undefined and numbers that JSON has not become null. An
 // integer key whose text stands in the same map is left out (MSC3079). Errors: invalid_argument for malformed
-// CBOR, bad UTF-8 and bytes after the item; unsupported for keys that are neither text nor known integers, big
-// numbers and unknown simple values; limit_reached.
+// CBOR, bad UTF-8 and bytes after the item; unsupported for keys that are neither text nor known integers,
+// big numbers and unknown simple values; limit_reached.
 Result<Bytes> json_of_cbor(ByteView cbor, Keys keys, const ConvertLimits& limits = {});
 
 }  // namespace ravine::gateway::coap_proxy

@@ -190,7 +190,8 @@ class Reader {
       case 3:
         return string(first, text) ? write_string(text) : malformed();
       case 6:
-        if (first.value == 2 || first.value == 3) return fail(ErrorKind::unsupported, "a number over 64 bits");
+        if (first.value == 2 || first.value == 3)
+          return fail(ErrorKind::unsupported, "a number over 64 bits");
         return deeper(depth) && item(depth + 1);
       case 7:
         return simple(first);
@@ -231,7 +232,8 @@ class Reader {
     if (first.major == 3) {
       std::string text;
       if (!string(first, text)) return malformed();
-      if (const auto known = keys_ == Keys::matrix ? matrix_key_number(text) : std::nullopt) texts.set(*known);
+      if (const auto known = keys_ == Keys::matrix ? matrix_key_number(text) : std::nullopt)
+        texts.set(*known);
       return write_string(text);
     }
     const std::string_view name =

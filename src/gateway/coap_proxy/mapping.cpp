@@ -16,7 +16,8 @@ namespace {
 using coap::Code;
 using coap::Message;
 
-constexpr std::uint16_t kTextFormat = 0, kXmlFormat = 41, kOctetsFormat = 42, kJsonFormat = 50, kCborFormat = 60;
+constexpr std::uint16_t kTextFormat = 0, kXmlFormat = 41, kOctetsFormat = 42, kJsonFormat = 50,
+                        kCborFormat = 60;
 constexpr std::string_view kJsonType = "application/json";
 
 std::string lower(std::string_view text) {
@@ -41,7 +42,8 @@ std::expected<void, Refused> map_target(const Message& request, const MappingOpt
   // RFC 8132 has no counterpart of FETCH; QUERY is the safe method with a body.
   mapped.http.method = request.code == Code::fetch ? "QUERY" : coap::method_of_code(request.code);
   if (mapped.http.method.empty())
-    return refuse(Code::method_not_allowed, fmt::format("method {} has no counterpart", to_text(request.code)));
+    return refuse(Code::method_not_allowed,
+                  fmt::format("method {} has no counterpart", to_text(request.code)));
   const auto proxy = coap::proxy_target_of(request);
   if (!proxy) return refuse(Code::bad_option, proxy.error().message);
   if (proxy->wanted) {
@@ -52,7 +54,8 @@ std::expected<void, Refused> map_target(const Message& request, const MappingOpt
     mapped.http.target = proxy->uri.target;
     return {};
   }
-  if (!options.reverse) return refuse(Code::proxying_not_supported, "only requests with Proxy-Uri are served");
+  if (!options.reverse)
+    return refuse(Code::proxying_not_supported, "only requests with Proxy-Uri are served");
   const std::string_view body = as_text(request.payload);
   if (request.code == Code::fetch && !request.has(coap::kUriPath) && body.starts_with('/') &&
       format_option(request, coap::kContentFormat).value_or(kTextFormat) == kTextFormat) {
@@ -104,8 +107,8 @@ std::expected<void, Refused> map_conditions(const Message& request, const EtagTa
   bool unknown = false;
   for (const coap::Option& option : request.options) {
     if (option.number == coap::kIfMatch) {
-      const auto tag = option.value.empty() ? std::optional<std::string>("*")
-                                            : etags.http_of(mapped.origin, option.value);
+      const auto tag =
+          option.value.empty() ? std::optional<std::string>("*") : etags.http_of(mapped.origin, option.value);
       unknown = unknown || !tag;
       if (tag) append(match, *tag);
     }
@@ -202,7 +205,8 @@ std::optional<std::uint32_t> freshness_of(const core::Headers& headers) {
   auto seconds = number_after(control, "s-maxage=");
   if (!seconds) seconds = number_after(control, "max-age=");
   if (!seconds) return std::nullopt;
-  const std::uint32_t age = number_after("age=" + std::string(core::header_value(headers, "age")), "age=").value_or(0);
+  const std::uint32_t age =
+      number_after("age=" + std::string(core::header_value(headers, "age")), "age=").value_or(0);
   return *seconds > age ? *seconds - age : 0;
 }
 
@@ -222,7 +226,8 @@ std::expected<MappedRequest, Refused> map_request(const Message& request, const 
   if (hops == coap::HopOutcome::loop) return refuse(Code::hop_limit_reached, "ravine");
   if (hops == coap::HopOutcome::invalid) return refuse(Code::bad_request, "a Hop-Limit of 0");
   bool short_path = false;
-  if (auto done = map_target(request, options, mapped, short_path); !done) return std::unexpected(done.error());
+  if (auto done = map_target(request, options, mapped, short_path); !done)
+    return std::unexpected(done.error());
   const bool own = mapped.origin.empty();
   mapped.matrix = options.matrix && own && core::classify(mapped.http.method, mapped.http.target).matrix;
   if (auto done = map_body(request, options, mapped); !done) return std::unexpected(done.error());
@@ -230,15 +235,18 @@ std::expected<MappedRequest, Refused> map_request(const Message& request, const 
   const coap::Option* token = request.find(coap::kAuthorization);
   if (token != nullptr && options.matrix && own) {
     mapped.authorization = as_text(token->value);
-    if (mapped.authorization.find(' ') == std::string::npos)
-      mapped.authorization.insert(0, "Bearer ");
+    const bool clean = std::all_of(token->value.begin(), token->value.end(),
+                                   [](std::uint8_t byte) { return byte >= 0x20 && byte < 0x7f; });
+    if (!clean) return refuse(Code::bad_request, "a token with characters that no token has");
+    if (mapped.authorization.find(' ') == std::string::npos) mapped.authorization.insert(0, "Bearer ");
   }
   const auto accept = format_option(request, coap::kAccept);
-  const bool spoke_cbor = short_path || token != nullptr ||
-                          format_option(request, coap::kContentFormat) == kCborFormat;
+  const bool spoke_cbor =
+      short_path || token != nullptr || format_option(request, coap::kContentFormat) == kCborFormat;
   mapped.cbor = mapped.matrix && (accept ? *accept == kCborFormat : spoke_cbor);
   if (accept) {
-    mapped.http.headers.emplace_back("accept", mapped.cbor ? std::string(kJsonType) : coap::media_type_of(*accept));
+    mapped.http.headers.emplace_back("accept",
+                                     mapped.cbor ? std::string(kJsonType) : coap::media_type_of(*accept));
   }
   if (request.has(coap::kHopLimit)) {
     // So that a way in circles through HTTP ends as well.
@@ -273,7 +281,8 @@ Message map_response(const MappedRequest& request, core::HttpResponse response, 
     message.set_uint(coap::kMaxAge, freshness_of(response.headers).value_or(0));
   }
   if (response.status == 503 || response.status == 429) {
-    const auto pause = number_after("t=" + std::string(core::header_value(response.headers, "retry-after")), "t=");
+    const auto pause =
+        number_after("t=" + std::string(core::header_value(response.headers, "retry-after")), "t=");
     if (pause) message.set_uint(coap::kMaxAge, *pause);  // RFC 7252 §5.9.3.4, RFC 8516
   }
   if (message.code == Code::created)

@@ -16,9 +16,9 @@
 namespace ravine::gateway::coap_proxy {
 
 struct MappingOptions {
-  bool reverse = true;     // requests without Proxy-* go to the configured server; else 5.05
-  AllowedHosts forward;    // where Proxy-* may lead; others get 5.05
-  bool matrix = true;      // CBOR bodies to JSON and back on Matrix paths, short paths, the Authorization option
+  bool reverse = true;   // requests without Proxy-* go to the configured server; else 5.05
+  AllowedHosts forward;  // where Proxy-* may lead; others get 5.05
+  bool matrix = true;  // CBOR bodies to JSON and back on Matrix paths, short paths, the Authorization option
   PathTable paths = PathTable::matrix();
   std::size_t max_body = std::size_t{1} << 20;  // bytes, either way
 };

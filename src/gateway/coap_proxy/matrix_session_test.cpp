@@ -47,7 +47,8 @@ struct Matrix : testing::Test {
 
 TEST_F(Matrix, a_session_speaks_cbor_and_short_paths_and_sends_its_token_once) {
   response = json_response(200, R"({"user_id":"@a:s","access_token":"tok","device_id":"D"})");
-  const Message login = world.ask(client, request(Code::post, "/1", R"({"type":"m.login.password","password":"p"})"));
+  const Message login =
+      world.ask(client, request(Code::post, "/1", R"({"type":"m.login.password","password":"p"})"));
   EXPECT_EQ(login.code, Code::changed);
   EXPECT_EQ(login.uint_option(coap::kContentFormat), kCbor);
   EXPECT_EQ(json(login), R"({"user_id":"@a:s","access_token":"tok","device_id":"D"})");
@@ -80,7 +81,8 @@ TEST_F(Matrix, answers_in_the_language_that_was_asked_for) {
   EXPECT_EQ(world.ask(client, wants_cbor).uint_option(coap::kContentFormat), kCbor);
   EXPECT_EQ(core::header_value(world.requests.back().request.headers, "accept"), "application/json");
   // Nothing said and nothing short: as the server has it.
-  EXPECT_EQ(world.ask(client, make_request(Code::get, "/_matrix/client/versions")).uint_option(coap::kContentFormat),
+  EXPECT_EQ(world.ask(client, make_request(Code::get, "/_matrix/client/versions"))
+                .uint_option(coap::kContentFormat),
             kJson);
 }
 
@@ -140,8 +142,8 @@ TEST_F(Matrix, an_observed_sync_brings_all_news_in_order) {
   world.serve = [&](const CoapUpstreamRequest& asked) -> std::optional<core::HttpResponse> {
     polls.push_back(asked.request.target);
     if (batch > 5) return std::nullopt;
-    const std::string text = "{\"next_batch\":\"s" + std::to_string(batch) + "\",\"rooms\":{\"join\":{\"!r:s\":" +
-                             std::to_string(batch) + "}}}";
+    const std::string text = "{\"next_batch\":\"s" + std::to_string(batch) +
+                             "\",\"rooms\":{\"join\":{\"!r:s\":" + std::to_string(batch) + "}}}";
     ++batch;
     return json_response(200, text);
   };

@@ -228,7 +228,8 @@ std::optional<PathTable::Expanded> PathTable::expand(const coap::Message& reques
   for (const std::string_view query : queries) {
     const std::size_t equals = std::min(query.find('='), query.size());
     const auto index = index_of(query.substr(0, equals), query_params_.size());
-    const std::string named = index ? query_params_[*index] + std::string(query.substr(equals)) : std::string(query);
+    const std::string named =
+        index ? query_params_[*index] + std::string(query.substr(equals)) : std::string(query);
     out.target += joint + coap::percent_encode(named, kQueryAllowed);
     joint = '&';
   }

@@ -1,5 +1,5 @@
-// Short paths of Matrix requests: version 1 of MSC3079, appendix B, and the route maps that coap-proxy kept in
-// its --maps-dir. Only expands; what is not exactly a short path is left as it is spelled. Pure.
+// Short paths of Matrix requests: version 1 of MSC3079, appendix B, and the route maps that coap-proxy kept
+// in its --maps-dir. Only expands; what is not exactly a short path is left as it is spelled. Pure.
 #pragma once
 
 #include <map>

@@ -46,7 +46,8 @@ TEST(PathTable, expands_routes_of_a_maps_folder) {
   const PathTable table = maps();
   EXPECT_EQ(expand(table, "/0?1=s5&x=2"), "/_matrix/client/r0/sync?since=s5&x=2");
   EXPECT_EQ(expand(table, "/1/room:s/1/t", "PUT"), "/_matrix/client/r0/rooms/!room:s/send/m.room.message/t");
-  EXPECT_EQ(expand(table, "/1/room:s/m.sticker/t", "PUT"), "/_matrix/client/r0/rooms/!room:s/send/m.sticker/t");
+  EXPECT_EQ(expand(table, "/1/room:s/m.sticker/t", "PUT"),
+            "/_matrix/client/r0/rooms/!room:s/send/m.sticker/t");
 }
 
 TEST(PathTable, a_numeric_event_type_outside_the_map_is_a_name) {

@@ -129,7 +129,8 @@ Result<> FarService::Impl::start_well_known() {
   well_known_server = std::make_unique<http::HttpServer>(
       context.loop, std::move(http),
       [this](http::HttpId id, core::HttpRequest request) {
-        const bool asked = request.target == kWellKnown || request.target.starts_with(std::string(kWellKnown) + "?");
+        const bool asked =
+            request.target == kWellKnown || request.target.starts_with(std::string(kWellKnown) + "?");
         core::HttpResponse response{404, {{"content-type", "text/plain"}}, to_bytes(as_bytes("not here\n"))};
         if (asked && request.method != "GET" && request.method != "HEAD") response.status = 405;
         if (asked && response.status == 404)

@@ -17,10 +17,10 @@
 namespace ravine::services {
 
 struct FarServiceOptions {
-  std::vector<SocketAddress> listen;     // of UDP; empty: `port` of all addresses
-  std::uint16_t port = kGatewayPort;     // 0: any free one
-  std::string line;                      // a pipe instead of UDP
-  std::vector<std::string> pairings;     // names in the store; empty: all with the role `far`
+  std::vector<SocketAddress> listen;  // of UDP; empty: `port` of all addresses
+  std::uint16_t port = kGatewayPort;  // 0: any free one
+  std::string line;                   // a pipe instead of UDP
+  std::vector<std::string> pairings;  // names in the store; empty: all with the role `far`
   http::UpstreamOptions upstream;
   LinkTuning tuning;
   Duration upstream_timeout = 60s;

@@ -1,6 +1,6 @@
-// NearService: the near gateway as a running thing. An HTTP server for local clients, and for each far gateway
-// a pairing, a transport and a NearGateway; the request's Host says which. Survives lost peers, restarts and
-// changed addresses without a handshake. Thread rule: the loop's thread.
+// NearService: the near gateway as a running thing. An HTTP server for local clients, and for each far
+// gateway a pairing, a transport and a NearGateway; the request's Host says which. Survives lost peers,
+// restarts and changed addresses without a handshake. Thread rule: the loop's thread.
 #pragma once
 
 #include <boost/json/object.hpp>

@@ -18,6 +18,8 @@ using Body = beast::vector_body<std::uint8_t>;
 using boost::system::error_code;
 
 constexpr std::size_t kMaxFields = 128;
+// The shortest end of a chunked body, "0", CRLF, CRLF. Beast asserts that it is given so much at a time.
+constexpr std::size_t kMinChunked = 5;
 constexpr unsigned kMaxInterim = 16;  // 1xx responses before the final one
 
 // Looks for the end of a head in bytes that come in pieces, and for what Beast accepts and we do not: bare
@@ -61,6 +63,13 @@ std::size_t count(const Headers& headers, std::string_view name) {
   return static_cast<std::size_t>(std::count_if(headers.begin(), headers.end(), [name](const auto& header) {
     return equals_ignoring_case(header.first, name);
   }));
+}
+
+// Of the start of a chunk's line or of trailers, which Beast would wait for an end of.
+bool has_bare_line_end(ByteView bytes) {
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    if (bytes[i] == '\n' && (i == 0 || bytes[i - 1] != '\r')) return true;
+  return false;
 }
 
 boost::asio::const_buffer as_buffer(ByteView bytes) {
@@ -206,13 +215,14 @@ struct RequestReader::Impl {
   }
 
   std::size_t feed_body(ByteView bytes) {
+    if (bytes.size() < (parser->chunked() ? kMinChunked : 1)) return 0;
     error_code error;
-    const std::size_t used = bytes.empty() ? 0 : parser->put(as_buffer(bytes), error);
+    const std::size_t used = parser->put(as_buffer(bytes), error);
     if (error && error != beast::error::need_more) {
       fail(error);
     } else if (parser->is_done()) {
       finish();
-    } else if (bytes.size() - used > limits.max_head) {
+    } else if (bytes.size() - used > limits.max_head || has_bare_line_end(bytes.subspan(used))) {
       fail(400, "malformed: a chunk's line or trailers without end");
     }
     return used;
@@ -334,13 +344,14 @@ struct ResponseReader::Impl {
   }
 
   std::size_t feed_body(ByteView bytes) {
+    if (bytes.size() < (parser->chunked() ? kMinChunked : 1)) return 0;
     error_code error;
-    const std::size_t used = bytes.empty() ? 0 : parser->put(as_buffer(bytes), error);
+    const std::size_t used = parser->put(as_buffer(bytes), error);
     if (error && error != beast::error::need_more) {
       fail(error);
     } else if (parser->is_done()) {
       finish();
-    } else if (bytes.size() - used > limits.max_head) {
+    } else if (bytes.size() - used > limits.max_head || has_bare_line_end(bytes.subspan(used))) {
       state = State::malformed;
     }
     return used;

@@ -118,8 +118,8 @@ int run_link(const Context& context, const LinkFlags& flags) {
   const Instant start = host::monotonic_now();
   services::OnParcel on_parcel;
   if (flags.verbose)
-    on_parcel = [&context, start](bool upward, std::size_t size, lab::Fate fate, Instant at) {
-      print_parcel(context, at - start, upward, size, fate);
+    on_parcel = [&context, start](const services::ParcelEvent& parcel) {
+      print_parcel(context, parcel.at - start, parcel.up, parcel.size, parcel.fate);
     };
   const host::SignalWatch watch(loop, [&loop](host::Signal) { loop.stop(); });
   const std::string words = lab::to_text(up) == lab::to_text(down)

@@ -114,7 +114,8 @@ void LinkRelay::Impl::offer(bool upward, std::uint64_t tag, ByteView datagram, c
   if (capture) capture->write(now - start, from, to, datagram);
   lab::EmulatedLink& link = upward ? up : down;
   const lab::Fate fate = link.send(now, {tag, to_bytes(datagram)});
-  if (on_parcel) on_parcel(upward, datagram.size() + link.profile().overhead_bytes, fate, now);
+  if (on_parcel)
+    on_parcel({upward, datagram, datagram.size() + link.profile().overhead_bytes, fate, now});
 }
 
 void LinkRelay::Impl::take_from_clients() {

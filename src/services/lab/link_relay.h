@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/address.h"
+#include "base/bytes.h"
 #include "base/result.h"
 #include "lab/emulated_link.h"
 
@@ -22,8 +23,15 @@ struct RelayOptions {
   std::string capture;           // pcap file of what enters the link; empty: none
 };
 
-// A datagram that entered the link; `size` with overhead.
-using OnParcel = std::function<void(bool up, std::size_t size, lab::Fate fate, Instant at)>;
+// What enters a link. On a serial line a parcel is a piece between two zero bytes.
+struct ParcelEvent {
+  bool up = false;
+  ByteView bytes;  // valid during the call
+  std::size_t size = 0;  // with overhead
+  lab::Fate fate = lab::Fate::carried;
+  Instant at;
+};
+using OnParcel = std::function<void(const ParcelEvent&)>;
 
 struct RelayTally {
   lab::LinkTally up, down;

@@ -78,10 +78,9 @@ struct SerialRelay::Impl : std::enable_shared_from_this<SerialRelay::Impl> {
   void offer(bool upward, Bytes& piece) {
     const Instant now = host::monotonic_now();
     lab::EmulatedLink& link = upward ? up : down;
-    const std::size_t size = piece.size() + link.profile().overhead_bytes;
-    const lab::Fate fate = link.send(now, {0, std::move(piece)});
+    const lab::Fate fate = link.send(now, {0, piece});
+    if (on_parcel) on_parcel({upward, piece, piece.size() + link.profile().overhead_bytes, fate, now});
     piece.clear();
-    if (on_parcel) on_parcel(upward, size, fate, now);
   }
   // A terminal whose buffer is full loses the rest, as a UART does.
   void put(bool upward, const Bytes& bytes) {

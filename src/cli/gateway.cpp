@@ -116,10 +116,12 @@ void add_common_options(CLI::App& command, GatewayFlags& flags) {
   command.add_flag("--alias-events", flags.alias_events,
                    "Answer sends with short event IDs; the real ones come with the sync. On both sides");
   command.add_flag("--no-matrix", flags.no_matrix, "Treat all requests alike. On both sides");
-  command.add_flag("--no-encryption-point-to-point", flags.plain,
-                   "Frames in the clear, on a line that only these two can reach; stats shows it. On both sides");
-  command.add_option("--silence", flags.silence,
-                     "Ask whether the other side still has its keys after so long without a word (default 60s)");
+  command.add_flag(
+      "--no-encryption-point-to-point", flags.plain,
+      "Frames in the clear, on a line that only these two can reach; stats shows it. On both sides");
+  command.add_option(
+      "--silence", flags.silence,
+      "Ask whether the other side still has its keys after so long without a word (default 60s)");
   command.add_option("--log-level", flags.log.level, "trace, debug, info, warning, error or off");
   command.add_option("--log-format", flags.log.format, "text or json");
   command.add_option("--log-file", flags.log.file, "Append the log to this file instead of standard error");
@@ -129,17 +131,16 @@ void add_near_options(CLI::App& command, GatewayFlags& flags) {
   command.add_option("--listen", flags.listen, "Where HTTP clients connect")->capture_default_str();
   command.add_flag("--allow-remote", flags.allow_remote,
                    "Let --listen name more than loopback: whoever reaches it uses the link");
-  command.add_option("--peer", flags.peer,
-                     "The far gateway: HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio or exec:COMMAND "
-                     "(default: the address in the pairing code)");
+  command.add_option(
+      "--peer", flags.peer,
+      "The far gateway: HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio or exec:COMMAND "
+      "(default: the address in the pairing code)");
   command.add_option("--pairing", flags.pairing, "Name of the pairing with it (default: the only one)");
   command
       .add_option("--route", flags.routes,
                   "HOST[,HOST]=PAIRING[@PEER]: requests with this Host go to another far gateway; repeat")
       ->allow_extra_args(false);
-  command
-      .add_option("--suppress", flags.suppress,
-                  "What is not carried: avatars,receipts,typing,presence")
+  command.add_option("--suppress", flags.suppress, "What is not carried: avatars,receipts,typing,presence")
       ->delimiter(',');
   command.add_option("--fallback", flags.fallback,
                      "While the far gateway is silent: \"https\" sends requests to the hosts of --route over "
@@ -152,9 +153,11 @@ void add_far_options(CLI::App& command, GatewayFlags& flags, bool alone) {
       .add_option(alone ? "--listen" : "--far-listen", flags.far_listen,
                   "UDP address and port, or a line: /dev/ttyUSB0:9600, stdio, exec:COMMAND")
       ->capture_default_str();
-  command.add_option("--upstream", flags.upstream, "The HTTP server: http(s)://HOST[:PORT][/PREFIX]")->required();
+  command.add_option("--upstream", flags.upstream, "The HTTP server: http(s)://HOST[:PORT][/PREFIX]")
+      ->required();
   command.add_option("--host", flags.host, "Host header for it (default: as in --upstream)");
-  command.add_option("--ca-file", flags.ca_file, "Certificate authorities for it, PEM (default: the system's)");
+  command.add_option("--ca-file", flags.ca_file,
+                     "Certificate authorities for it, PEM (default: the system's)");
   command.add_flag("--insecure-upstream", flags.insecure, "Do not check its certificate; stats shows it");
   command
       .add_option(alone ? "--pairing" : "--far-pairing", flags.far_pairings,
@@ -220,7 +223,8 @@ void add_gateway_commands(CLI::App& app, Context& context) {
            "ravine gateway far --upstream http://127.0.0.1:8008 --well-known 127.0.0.1:8449 "
            "--public-address far.example:5683",
            false, true);
-  add_role(*gateway, context, "both", "Near and far in one process, as servers that talk to each other need it",
+  add_role(*gateway, context, "both",
+           "Near and far in one process, as servers that talk to each other need it",
            "ravine gateway both --peer b.example:5683 --upstream http://127.0.0.1:8008\n"
            "ravine gateway both --route b.example=b@b.example:5683 --far-pairing b-in --upstream "
            "http://127.0.0.1:8008",

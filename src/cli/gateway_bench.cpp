@@ -11,11 +11,11 @@ namespace ravine::cli {
 void add_gateway_bench_command(CLI::App& gateway, Context& context) {
   auto flags = std::make_shared<ReplayFlags>();
   auto coder = std::make_shared<std::string>();
-  CLI::App* bench = add_command(
-      gateway, "bench", "Replay recorded HTTP traffic through both gateways and count the bytes",
-      "ravine gateway bench --trace session.json --virtual --alias-events\n"
-      "ravine gateway bench --trace session.json --link rate=9.6kbps,loss=5%,delay=300ms --json\n"
-      "ravine gateway bench --trace session.json --transport pipe --coder none");
+  CLI::App* bench =
+      add_command(gateway, "bench", "Replay recorded HTTP traffic through both gateways and count the bytes",
+                  "ravine gateway bench --trace session.json --virtual --alias-events\n"
+                  "ravine gateway bench --trace session.json --link rate=9.6kbps,loss=5%,delay=300ms --json\n"
+                  "ravine gateway bench --trace session.json --transport pipe --coder none");
   add_replay_options(*bench, *flags);
   bench->add_option("--coder", *coder, "Coder of texts, as the gateways have it");
   bench->callback([&context, flags, coder] {

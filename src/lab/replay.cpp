@@ -13,18 +13,6 @@ namespace {
 constexpr std::size_t kMaxFaults = 20;
 constexpr Duration kAfter = 10min;  // for what still travels when the last response is there
 
-bool is_early(const Exchange& wanted, const core::HttpResponse& response) {
-  return response.status == 200 && core::is_empty_sync(as_text(response.body)) &&
-         !core::is_empty_sync(wanted.response);
-}
-
-// Its response stays at the far side.
-bool is_quiet(const Exchange& exchange) {
-  const core::RouteKind kind = core::classify(exchange.method, exchange.path).kind;
-  return kind == core::RouteKind::typing || kind == core::RouteKind::receipt ||
-         kind == core::RouteKind::presence;
-}
-
 class Replay {
  public:
   Replay(const Trace& trace, ReplayOptions options)
@@ -75,14 +63,13 @@ class Replay {
     server_.handle_progress(index);
     const Instant begun = world_.now();
     const Instant limit = begun + options_.patience;
-    const bool polls = core::classify(wanted.method, wanted.path).kind == core::RouteKind::sync;
     do {
       response_.reset();
       current_ = ++last_id_;
       world_.near().handle_request(world_.now(), current_, request_of(wanted, "localhost"));
       for (drain(); !response_ && world_.now() < limit;) step(limit);
       // A long poll that ended without news is made again, as clients do.
-    } while (polls && response_ && world_.now() < limit && is_early(wanted, *response_));
+    } while (response_ && world_.now() < limit && ended_early(wanted, *response_));
     if (!response_)
       return Error{
           ErrorKind::timed_out,

@@ -249,6 +249,18 @@ std::optional<TraceServer::Answer> TraceServer::poll_answer() {
   return next;
 }
 
+bool is_quiet(const Exchange& exchange) {
+  const core::RouteKind kind = core::classify(exchange.method, exchange.path).kind;
+  return kind == core::RouteKind::typing || kind == core::RouteKind::receipt ||
+         kind == core::RouteKind::presence;
+}
+
+bool ended_early(const Exchange& exchange, const core::HttpResponse& response) {
+  return core::classify(exchange.method, exchange.path).kind == core::RouteKind::sync &&
+         response.status == 200 && core::is_empty_sync(as_text(response.body)) &&
+         !core::is_empty_sync(exchange.response);
+}
+
 std::string difference(const Exchange& exchange, const core::HttpResponse& response, bool alias_events) {
   if (response.status != exchange.status)
     return fmt::format("status {} in place of {}: {}", response.status, exchange.status,

@@ -92,6 +92,10 @@ class TraceServer {
   std::uint64_t unknown_ = 0;
 };
 
+// Typing, receipts, presence: the response stays at the far side.
+bool is_quiet(const Exchange& exchange);
+// A long poll that ended without the news that the trace has: a client asks again.
+bool ended_early(const Exchange& exchange, const core::HttpResponse& response);
 // Why a response is not what the trace has; empty: it is. With aliases the event ID of a send is another.
 std::string difference(const Exchange& exchange, const core::HttpResponse& response, bool alias_events);
 

@@ -427,5 +427,20 @@ const coap::RtoEstimator& ThinLink::rto() const {
 security::SecureChannel& ThinLink::channel() {
   return impl_->channel;
 }
+const security::SecureChannel& ThinLink::channel() const {
+  return impl_->channel;
+}
+std::vector<TransferProgress> ThinLink::transfers() const {
+  std::vector<TransferProgress> all;
+  for (const auto& [id, transfer] : impl_->outgoing) {
+    std::size_t bytes = 0;
+    for (const auto& part : transfer.parts)
+      if (part.acknowledged) bytes += transfer.part_size;
+    all.push_back({false, id, std::min(bytes, transfer.payload.size()), transfer.payload.size()});
+  }
+  for (const auto& [id, transfer] : impl_->incoming)
+    if (!transfer.complete) all.push_back({true, id, transfer.bytes, 0});
+  return all;
+}
 
 }  // namespace ravine::gateway::link

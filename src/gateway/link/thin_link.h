@@ -183,8 +183,10 @@ class ThinLink {
   std::size_t waiting() const;  // messages that have not left
   std::size_t in_flight() const;
   const LinkStats& stats() const;
+  std::vector<TransferProgress> transfers() const;  // under way, for status
   const coap::RtoEstimator& rto() const;
   security::SecureChannel& channel();
+  const security::SecureChannel& channel() const;
 
  private:
   struct Impl;

@@ -25,6 +25,10 @@ struct GatewayFlags {
   std::string far_listen = ":5683", upstream, host, ca_file, far_timeout, well_known, public_address;
   std::vector<std::string> far_pairings;
   bool insecure = false;
+  // CoAP: near, far
+  std::string coap_target, maps_dir;
+  std::vector<std::string> coap_servers, oscore, coap_forward;
+  bool coap_clear = false;
 };
 
 void add_text(std::string& toml, std::string_view key, const std::string& value) {
@@ -83,6 +87,8 @@ Result<node::GatewayConfig> config_of(const GatewayFlags& flags, bool near, bool
     add_text(toml, "timeout", flags.near_timeout);
     add_list(toml, "suppress", flags.suppress);
     add_flag(toml, "allow_remote", flags.allow_remote);
+    add_list(toml, "coap_servers", flags.coap_servers);
+    add_text(toml, "coap_target", flags.coap_target);
   }
   if (far) {
     toml += "[gateway.far]\n";
@@ -95,6 +101,10 @@ Result<node::GatewayConfig> config_of(const GatewayFlags& flags, bool near, bool
     add_text(toml, "public_address", flags.public_address);
     add_list(toml, "pairings", flags.far_pairings);
     add_flag(toml, "verify", flags.insecure, false);
+    add_flag(toml, "coap_clear", flags.coap_clear);
+    add_list(toml, "oscore", flags.oscore);
+    add_list(toml, "coap_forward", flags.coap_forward);
+    add_text(toml, "maps_dir", flags.maps_dir);
   }
   for (const std::string& flag : flags.routes) {
     auto route = route_toml(flag);
@@ -116,10 +126,12 @@ void add_common_options(CLI::App& command, GatewayFlags& flags) {
   command.add_flag("--alias-events", flags.alias_events,
                    "Answer sends with short event IDs; the real ones come with the sync. On both sides");
   command.add_flag("--no-matrix", flags.no_matrix, "Treat all requests alike. On both sides");
-  command.add_flag("--no-encryption-point-to-point", flags.plain,
-                   "Frames in the clear, on a line that only these two can reach; stats shows it. On both sides");
-  command.add_option("--silence", flags.silence,
-                     "Ask whether the other side still has its keys after so long without a word (default 60s)");
+  command.add_flag(
+      "--no-encryption-point-to-point", flags.plain,
+      "Frames in the clear, on a line that only these two can reach; stats shows it. On both sides");
+  command.add_option(
+      "--silence", flags.silence,
+      "Ask whether the other side still has its keys after so long without a word (default 60s)");
   command.add_option("--log-level", flags.log.level, "trace, debug, info, warning, error or off");
   command.add_option("--log-format", flags.log.format, "text or json");
   command.add_option("--log-file", flags.log.file, "Append the log to this file instead of standard error");
@@ -129,22 +141,28 @@ void add_near_options(CLI::App& command, GatewayFlags& flags) {
   command.add_option("--listen", flags.listen, "Where HTTP clients connect")->capture_default_str();
   command.add_flag("--allow-remote", flags.allow_remote,
                    "Let --listen name more than loopback: whoever reaches it uses the link");
-  command.add_option("--peer", flags.peer,
-                     "The far gateway: HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio or exec:COMMAND "
-                     "(default: the address in the pairing code)");
+  command.add_option(
+      "--peer", flags.peer,
+      "The far gateway: HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio or exec:COMMAND "
+      "(default: the address in the pairing code)");
   command.add_option("--pairing", flags.pairing, "Name of the pairing with it (default: the only one)");
   command
       .add_option("--route", flags.routes,
                   "HOST[,HOST]=PAIRING[@PEER]: requests with this Host go to another far gateway; repeat")
       ->allow_extra_args(false);
-  command
-      .add_option("--suppress", flags.suppress,
-                  "What is not carried: avatars,receipts,typing,presence")
+  command.add_option("--suppress", flags.suppress, "What is not carried: avatars,receipts,typing,presence")
       ->delimiter(',');
   command.add_option("--fallback", flags.fallback,
                      "While the far gateway is silent: \"https\" sends requests to the hosts of --route over "
                      "plain HTTPS, a URL sends all of them there");
   command.add_option("--timeout", flags.near_timeout, "How long a request may take (default 600s)");
+  command
+      .add_option(
+          "--coap-server", flags.coap_servers,
+          "HOST[:PORT]: requests to /hc/coap://HOST[:PORT]/PATH go to this CoAP server (RFC 8075); repeat")
+      ->allow_extra_args(false);
+  command.add_option("--coap-target", flags.coap_target,
+                     "HOST[:PORT]: all other requests go to this CoAP server");
 }
 
 void add_far_options(CLI::App& command, GatewayFlags& flags, bool alone) {
@@ -152,9 +170,11 @@ void add_far_options(CLI::App& command, GatewayFlags& flags, bool alone) {
       .add_option(alone ? "--listen" : "--far-listen", flags.far_listen,
                   "UDP address and port, or a line: /dev/ttyUSB0:9600, stdio, exec:COMMAND")
       ->capture_default_str();
-  command.add_option("--upstream", flags.upstream, "The HTTP server: http(s)://HOST[:PORT][/PREFIX]")->required();
+  command.add_option("--upstream", flags.upstream, "The HTTP server: http(s)://HOST[:PORT][/PREFIX]")
+      ->required();
   command.add_option("--host", flags.host, "Host header for it (default: as in --upstream)");
-  command.add_option("--ca-file", flags.ca_file, "Certificate authorities for it, PEM (default: the system's)");
+  command.add_option("--ca-file", flags.ca_file,
+                     "Certificate authorities for it, PEM (default: the system's)");
   command.add_flag("--insecure-upstream", flags.insecure, "Do not check its certificate; stats shows it");
   command
       .add_option(alone ? "--pairing" : "--far-pairing", flags.far_pairings,
@@ -165,6 +185,16 @@ void add_far_options(CLI::App& command, GatewayFlags& flags, bool alone) {
   command.add_option("--well-known", flags.well_known,
                      "Serve /.well-known/ravine-gateway over HTTP on this address");
   command.add_option("--public-address", flags.public_address, "HOST:PORT to tell there");
+  command
+      .add_option("--oscore", flags.oscore, "Serve CoAP clients with the OSCORE context in this file; repeat")
+      ->allow_extra_args(false);
+  command.add_flag("--coap-clear", flags.coap_clear, "Serve CoAP clients without encryption; stats shows it");
+  command
+      .add_option("--coap-forward", flags.coap_forward,
+                  "HOST[:PORT] or *.DOMAIN that CoAP clients may name by Proxy-Uri; repeat")
+      ->allow_extra_args(false);
+  command.add_option("--maps-dir", flags.maps_dir,
+                     "Short CoAP paths by the routes.json there (default: those of MSC3079)");
 }
 
 void add_role(CLI::App& gateway, Context& context, const std::string& name, const std::string& summary,
@@ -220,7 +250,8 @@ void add_gateway_commands(CLI::App& app, Context& context) {
            "ravine gateway far --upstream http://127.0.0.1:8008 --well-known 127.0.0.1:8449 "
            "--public-address far.example:5683",
            false, true);
-  add_role(*gateway, context, "both", "Near and far in one process, as servers that talk to each other need it",
+  add_role(*gateway, context, "both",
+           "Near and far in one process, as servers that talk to each other need it",
            "ravine gateway both --peer b.example:5683 --upstream http://127.0.0.1:8008\n"
            "ravine gateway both --route b.example=b@b.example:5683 --far-pairing b-in --upstream "
            "http://127.0.0.1:8008",

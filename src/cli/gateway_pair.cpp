@@ -69,7 +69,8 @@ int report(const Context& context, const StoredPairing& pairing, const std::stri
   if (context.json) {
     print_json(json::object{{"name", pairing.name}, {"role", json::string(role_name(pairing.role))}});
   } else {
-    print_line(fmt::format("paired as \"{}\": this is the {} gateway", pairing.name, role_name(pairing.role)));
+    print_line(
+        fmt::format("paired as \"{}\": this is the {} gateway", pairing.name, role_name(pairing.role)));
     print_note(next);
   }
   return kOk;
@@ -83,8 +84,8 @@ int make_code(const Context& context, const PairFlags& flags) {
   if (!flags.address.empty()) {
     address = HostPort::parse(flags.address);
     if (!address || address->host.empty() || address->port == 0)
-      return fail(usage(fmt::format("--address \"{}\" is wrong; write HOST:PORT as the other side reaches this one",
-                                    flags.address)));
+      return fail(usage(fmt::format(
+          "--address \"{}\" is wrong; write HOST:PORT as the other side reaches this one", flags.address)));
   }
   if (flags.forward_secrecy && *role == security::Role::near)
     return fail(usage("--forward-secrecy needs a code made on the far side; run this there"));
@@ -111,10 +112,11 @@ int make_code(const Context& context, const PairFlags& flags) {
   }
   print_line(text);
   if (!flags.no_qr && is_terminal(STDOUT_FILENO)) print(qr_text(text));
-  print_note(fmt::format("paired as \"{}\": this is the {} gateway. Enter the code once, on the {} side:\n"
-                         "  ravine gateway pair CODE    (or - to read it from standard input)\n"
-                         "Whoever reads it can take that side's place: send it over a way that nobody else reads.",
-                         pairing.name, role_name(pairing.role), role_name(pairing.code.role)));
+  print_note(
+      fmt::format("paired as \"{}\": this is the {} gateway. Enter the code once, on the {} side:\n"
+                  "  ravine gateway pair CODE    (or - to read it from standard input)\n"
+                  "Whoever reads it can take that side's place: send it over a way that nobody else reads.",
+                  pairing.name, role_name(pairing.role), role_name(pairing.code.role)));
   return kOk;
 }
 
@@ -129,7 +131,8 @@ int take_code(const Context& context, const PairFlags& flags) {
     auto role = role_flag(flags, code->role);
     if (!role) return fail(role.error());
     if (*role != code->role)
-      return fail(usage(fmt::format("this code is for the {} side; leave out --role", role_name(code->role))));
+      return fail(
+          usage(fmt::format("this code is for the {} side; leave out --role", role_name(code->role))));
   }
   host::SystemRandom random;
   StoredPairing pairing;
@@ -141,7 +144,8 @@ int take_code(const Context& context, const PairFlags& flags) {
   }
   if (flags.again) pairing.keys = KeySource::handshake;
   if (flags.again && pairing.role == security::Role::far)
-    print_note("the near side asks for new keys when it notices: after a request that stays without an answer");
+    print_note(
+        "the near side asks for new keys when it notices: after a request that stays without an answer");
   auto name = flags.name.empty() ? free_name(store, pairing.role) : Result<std::string>(flags.name);
   if (!name) return fail(name.error());
   pairing.name = *name;
@@ -157,8 +161,9 @@ int pair_with_peer(const Context& context, const PairFlags& flags) {
   auto role = role_flag(flags, security::Role::near);
   if (!role) return fail(role.error());
   if (flags.role.empty())
-    return fail(usage("which side is this one? Give --role near here and --role far on the peer, or the other "
-                      "way round"));
+    return fail(
+        usage("which side is this one? Give --role near here and --role far on the peer, or the other "
+              "way round"));
   int code = kOk;
   auto daemon = Daemon::open(context, code);
   if (!daemon) return code;
@@ -182,7 +187,8 @@ int pair_with_peer(const Context& context, const PairFlags& flags) {
   if (!name) return fail(name.error());
   pairing.name = *name;
   if (auto added = store.add(pairing, flags.again); !added) return fail(added.error());
-  const std::string check = encode_base32(ByteView(security::sha256(pairing.code.noise_psk().view())).first(5));
+  const std::string check =
+      encode_base32(ByteView(security::sha256(pairing.code.noise_psk().view())).first(5));
   if (context.json) {
     print_json(json::object{{"name", pairing.name},
                             {"role", json::string(role_name(pairing.role))},
@@ -190,11 +196,12 @@ int pair_with_peer(const Context& context, const PairFlags& flags) {
                             {"check", check}});
     return kOk;
   }
-  print_line(fmt::format("paired as \"{}\" with {}: this is the {} gateway; check {}", pairing.name, pairing.peer,
-                         role_name(pairing.role), check));
-  print_note(fmt::format("run \"ravine gateway pair --peer NAME.fuse --role {}\" on {} while the two nodes stay "
-                         "connected; it must show the same check",
-                         role_name(security::other(pairing.role)), pairing.peer));
+  print_line(fmt::format("paired as \"{}\" with {}: this is the {} gateway; check {}", pairing.name,
+                         pairing.peer, role_name(pairing.role), check));
+  print_note(
+      fmt::format("run \"ravine gateway pair --peer NAME.fuse --role {}\" on {} while the two nodes stay "
+                  "connected; it must show the same check",
+                  role_name(security::other(pairing.role)), pairing.peer));
   return kOk;
 }
 
@@ -204,14 +211,15 @@ int list_pairings(const Context& context) {
   json::array rows;
   Table table({"NAME", "THIS SIDE", "KEYS FROM", "USED", "CHECK", "ADDRESS"});
   for (const StoredPairing& one : *all) {
-    const std::string address =
-        one.code.address && !one.made_here ? fmt::format("{}:{}", one.code.address->host, one.code.address->port)
-                                           : one.peer;
+    const std::string address = one.code.address && !one.made_here
+                                    ? fmt::format("{}:{}", one.code.address->host, one.code.address->port)
+                                    : one.peer;
     const std::string keys = !one.peer.empty()                  ? "certificates"
                              : one.keys == KeySource::handshake ? "handshake"
                                                                 : "code";
     const std::string check = encode_base32(ByteView(security::sha256(one.code.noise_psk().view())).first(5));
-    table.add({one.name, std::string(role_name(one.role)), keys, one.begun ? "yes" : "not yet", check, address});
+    table.add(
+        {one.name, std::string(role_name(one.role)), keys, one.begun ? "yes" : "not yet", check, address});
     rows.push_back(json::object{{"name", one.name},
                                 {"role", json::string(role_name(one.role))},
                                 {"keys_from", keys},
@@ -262,14 +270,16 @@ void add_gateway_pair_command(CLI::App& gateway, Context& context) {
                                "ravine gateway pair --list\n"
                                "ravine gateway pair --remove hut");
   pair->add_option("CODE", flags->code, "The other side's code; - reads it from standard input");
-  pair->add_option("--name", flags->name, "What to call the pairing here (default: far, far-2, … or near, …)");
+  pair->add_option("--name", flags->name,
+                   "What to call the pairing here (default: far, far-2, … or near, …)");
   pair->add_option("--role", flags->role, "This side: near or far (default: far when making a code)");
   pair->add_option("--address", flags->address, "HOST:PORT of this side, to go into the code");
   pair->add_flag("--forward-secrecy", flags->forward_secrecy,
                  "Make keys by a handshake (240 bytes, once): the code alone cannot open what was recorded");
   pair->add_option("--peer", flags->peer, "A peer of this machine's node: keys from the two certificates");
-  pair->add_flag("--again", flags->again,
-                 "Enter a code that was used before, after this side lost its state: new keys by a handshake");
+  pair->add_flag(
+      "--again", flags->again,
+      "Enter a code that was used before, after this side lost its state: new keys by a handshake");
   pair->add_flag("--no-qr", flags->no_qr, "Print no QR code");
   pair->add_flag("--list", flags->list, "Show the pairings");
   pair->add_option("--remove", flags->remove, "Forget a pairing and its keys");

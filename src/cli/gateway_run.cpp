@@ -28,9 +28,9 @@ Result<host::LogOptions> log_options(const GatewayLog& log) {
   host::LogOptions options;
   const auto level = host::parse_log_level(log.level);
   if (!level)
-    return Error{ErrorKind::invalid_argument,
-                 fmt::format("--log-level \"{}\" is wrong; use trace, debug, info, warning, error or off",
-                             log.level)};
+    return Error{
+        ErrorKind::invalid_argument,
+        fmt::format("--log-level \"{}\" is wrong; use trace, debug, info, warning, error or off", log.level)};
   if (log.format != "text" && log.format != "json")
     return Error{ErrorKind::invalid_argument,
                  fmt::format("--log-format \"{}\" is wrong; use text or json", log.format)};
@@ -49,9 +49,10 @@ Result<std::string> only_pairing(const PairingStore& store, gateway::security::R
     if (one.role == role) names.push_back(one.name);
   if (names.size() == 1) return names.front();
   if (names.empty())
-    return Error{ErrorKind::not_found,
-                 "this gateway is paired with none; make a code with \"ravine gateway pair\" on the far side and "
-                 "enter it here with \"ravine gateway pair CODE\""};
+    return Error{
+        ErrorKind::not_found,
+        "this gateway is paired with none; make a code with \"ravine gateway pair\" on the far side and "
+        "enter it here with \"ravine gateway pair CODE\""};
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
   return Error{ErrorKind::invalid_argument, fmt::format("which pairing? Give --pairing, one of: {}", list)};
@@ -118,11 +119,15 @@ class GatewayLaunch {
   }
 
   Result<> start_near() {
-    for (auto& peer : config_.near->peers) {
-      if (!peer.pairing.empty()) continue;
-      auto name = only_pairing(store_, gateway::security::Role::near);
-      if (!name) return name.error();
-      peer.pairing = *name;
+    auto& peers = config_.near->peers;
+    for (auto at = peers.begin(); at != peers.end();) {
+      const bool named = !at->pairing.empty();
+      auto name = named ? at->pairing : only_pairing(store_, gateway::security::Role::near);
+      // A bridge to CoAP servers needs no other gateway.
+      const bool alone = !name && name.error().kind == ErrorKind::not_found && at->peer.empty();
+      if (!name && !(alone && config_.near->coap.enabled())) return name.error();
+      if (name) at->pairing = *name;
+      at = name ? std::next(at) : peers.erase(at);
     }
     auto near = NearService::start(services_context(), store_, *config_.near);
     if (!near) return near.error();
@@ -142,8 +147,8 @@ class GatewayLaunch {
   }
 
   Result<> start_control() {
-    control_ = std::make_unique<services::ControlServer>(loop_, Log(logger_.get(), "gateway"),
-                                                         fmt::format("{}/{}.sock", store_.directory(), role_));
+    control_ = std::make_unique<services::ControlServer>(
+        loop_, Log(logger_.get(), "gateway"), fmt::format("{}/{}.sock", store_.directory(), role_));
     control_->add_method("stats", [this](const json::object&, services::RpcReply reply) {
       json::array all;
       if (near_) all.push_back(near_->status());

@@ -34,15 +34,17 @@ Result<json::array> ask_all(const Context& context, std::string_view method) {
 }
 
 int not_running(const Context& context) {
-  (void)fail({ErrorKind::unreachable,
-              fmt::format("no gateway runs on {}; start one with \"ravine gateway near\" or \"ravine gateway far\"",
-                          gateway_directory(context))});
+  (void)fail(
+      {ErrorKind::unreachable,
+       fmt::format("no gateway runs on {}; start one with \"ravine gateway near\" or \"ravine gateway far\"",
+                   gateway_directory(context))});
   return kNotRunning;
 }
 
 std::string seconds_text(const json::value& value) {
   if (value.is_null()) return "-";
-  const double seconds = value.is_double() ? value.get_double() : static_cast<double>(value.to_number<std::int64_t>());
+  const double seconds =
+      value.is_double() ? value.get_double() : static_cast<double>(value.to_number<std::int64_t>());
   return duration_text(Duration{static_cast<std::int64_t>(seconds * 1e9)});
 }
 
@@ -54,18 +56,19 @@ void print_pairing(const json::value& pairing) {
   const json::value& link = value_of(pairing, "link");
   const std::string address = text_of(pairing, "peer_address");
   print_line(fmt::format("  {} {}  {}", paint(Colour::bold, text_of(pairing, "name")),
-                         address.empty() ? "(address not known yet)" : address, text_of(pairing, "protection")));
+                         address.empty() ? "(address not known yet)" : address,
+                         text_of(pairing, "protection")));
   print_line(fmt::format("    {} exchanges ({} failed), HTTP {} up, {} down", number_of(pairing, "exchanges"),
                          number_of(pairing, "failed"), bytes_of(pairing, "request_bytes"),
                          bytes_of(pairing, "response_bytes")));
   if (flag_of(link, "keys")) {
     const json::value& ratio = value_of(link, "ratio");
-    print_line(fmt::format("    air: {} out, {} in{}{}", bytes_of(link, "air_bytes_out"),
-                           bytes_of(link, "air_bytes_in"),
-                           ratio.is_null() ? "" : fmt::format(", ratio {:.1f}", real_of(link, "ratio")),
-                           value_of(link, "air_seconds").is_null()
-                               ? ""
-                               : fmt::format(", {} on the air", seconds_text(value_of(link, "air_seconds")))));
+    print_line(fmt::format(
+        "    air: {} out, {} in{}{}", bytes_of(link, "air_bytes_out"), bytes_of(link, "air_bytes_in"),
+        ratio.is_null() ? "" : fmt::format(", ratio {:.1f}", real_of(link, "ratio")),
+        value_of(link, "air_seconds").is_null()
+            ? ""
+            : fmt::format(", {} on the air", seconds_text(value_of(link, "air_seconds")))));
     print_line(fmt::format("    frames {} out ({} again), {} in; {} waiting, {} in flight, round trip {}",
                            number_of(link, "frames_out"), number_of(link, "retransmissions"),
                            number_of(link, "frames_in"), number_of(link, "waiting"),
@@ -76,13 +79,15 @@ void print_pairing(const json::value& pairing) {
   }
   for (const json::value& transfer : list_of(link, "transfers")) {
     const auto total = number_of(transfer, "total");
-    print_line(fmt::format("    transfer {}: {}{}", text_of(transfer, "direction"), bytes_of(transfer, "bytes"),
-                           total == 0 ? "" : fmt::format(" of {}", bytes_text(static_cast<std::uint64_t>(total)))));
+    print_line(
+        fmt::format("    transfer {}: {}{}", text_of(transfer, "direction"), bytes_of(transfer, "bytes"),
+                    total == 0 ? "" : fmt::format(" of {}", bytes_text(static_cast<std::uint64_t>(total)))));
   }
   if (number_of(pairing, "fallback_requests") != 0 || flag_of(pairing, "fallback_active"))
-    print_line(paint(Colour::yellow, fmt::format("    fallback {}: {} requests went past the link",
-                                                 flag_of(pairing, "fallback_active") ? "in use" : "not in use",
-                                                 number_of(pairing, "fallback_requests"))));
+    print_line(
+        paint(Colour::yellow, fmt::format("    fallback {}: {} requests went past the link",
+                                          flag_of(pairing, "fallback_active") ? "in use" : "not in use",
+                                          number_of(pairing, "fallback_requests"))));
   if (const std::string trouble = text_of(pairing, "trouble"); !trouble.empty())
     print_line(paint(Colour::red, "    " + trouble));
   Table table({"    KIND", "EXCHANGES", "FAILED", "UP", "DOWN", "MEAN TIME"});
@@ -100,8 +105,9 @@ void print_gateway(const json::value& gateway) {
                            text_of(gateway, "coder")));
   } else {
     const json::value& upstream = value_of(gateway, "upstream");
-    print_line(fmt::format("{} gateway, {}, coder {}, to {}{}", role, text_of(value_of(gateway, "transport"), "name"),
-                           text_of(gateway, "coder"), text_of(upstream, "base"),
+    print_line(fmt::format("{} gateway, {}, coder {}, to {}{}", role,
+                           text_of(value_of(gateway, "transport"), "name"), text_of(gateway, "coder"),
+                           text_of(upstream, "base"),
                            flag_of(upstream, "verified") ? "" : " (certificate not checked)"));
     if (const std::string fault = text_of(upstream, "last_error"); !fault.empty())
       print_line(paint(Colour::red, "  upstream: " + fault));
@@ -155,8 +161,9 @@ int run_well_known(const Context& context) {
   if (answers->empty()) return not_running(context);
   print_json(answers->front());
   if (!context.json)
-    print_note("put this at https://YOUR-SERVER/.well-known/ravine-gateway, or let the far gateway serve it with "
-               "--well-known");
+    print_note(
+        "put this at https://YOUR-SERVER/.well-known/ravine-gateway, or let the far gateway serve it with "
+        "--well-known");
   return kOk;
 }
 
@@ -164,10 +171,12 @@ int run_well_known(const Context& context) {
 
 void add_gateway_stats_command(CLI::App& gateway, Context& context) {
   auto watch = std::make_shared<bool>(false);
-  CLI::App* stats = add_command(gateway, "stats", "Show what running gateways carry",
-                                "ravine gateway stats\nravine gateway stats --watch\nravine gateway stats --json");
+  CLI::App* stats =
+      add_command(gateway, "stats", "Show what running gateways carry",
+                  "ravine gateway stats\nravine gateway stats --watch\nravine gateway stats --json");
   stats->add_flag("-w,--watch", *watch, "Again every second");
-  stats->callback([&context, watch] { context.action = [&context, watch] { return run_stats(context, *watch); }; });
+  stats->callback(
+      [&context, watch] { context.action = [&context, watch] { return run_stats(context, *watch); }; });
   CLI::App* stop = add_command(gateway, "stop", "Stop the gateways that run on this state directory",
                                "ravine gateway stop");
   stop->callback([&context] { context.action = [&context] { return run_stop(context); }; });

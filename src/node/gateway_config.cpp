@@ -65,8 +65,9 @@ void read_suppress(Section& section, gateway::core::NearOptions::Suppress& out) 
     } else if (word == "presence") {
       out.presence = true;
     } else {
-      section.issue("suppress",
-                    fmt::format("\"{}\" cannot be suppressed; use avatars, receipts, typing, presence", word));
+      section.issue(
+          "suppress",
+          fmt::format("\"{}\" cannot be suppressed; use avatars, receipts, typing, presence", word));
     }
   }
 }
@@ -75,9 +76,10 @@ void read_fallback(Section& section, NearServiceOptions& out) {
   section.read("fallback", out.fallback);
   const std::string& text = out.fallback;
   if (text.empty() || text == "https" || text.starts_with("https://") || text.starts_with("http://")) return;
-  section.issue("fallback", fmt::format("fallback = \"{}\" is neither \"https\" (to the request's host, one of "
-                                        "[[gateway.route]]) nor a URL",
-                                        text));
+  section.issue("fallback",
+                fmt::format("fallback = \"{}\" is neither \"https\" (to the request's host, one of "
+                            "[[gateway.route]]) nor a URL",
+                            text));
 }
 
 NearServiceOptions read_near(Section section) {
@@ -98,6 +100,13 @@ NearServiceOptions read_near(Section section) {
   read_fallback(section, out);
   section.read("timeout", out.gateway_timeout, 1s, 24h);
   section.read("fallback_after", out.fallback_after, 1s, 24h);
+  section.read("coap_servers", out.coap.servers);
+  section.read("coap_target", out.coap.target);
+  for (const std::string& server : out.coap.servers)
+    if (const auto read = services::parse_coap_server(server); !read)
+      section.issue("coap_servers", read.error().message);
+  if (const auto read = services::parse_coap_server(out.coap.target); !out.coap.target.empty() && !read)
+    section.issue("coap_target", read.error().message);
   section.finish();
   out.peers.push_back(std::move(peer));
   return out;
@@ -126,9 +135,10 @@ FarServiceOptions read_far(Section section) {
     const auto parts = HostPort::parse(listen);
     const auto addresses = parse_listen(listen);
     if (!addresses) {
-      section.issue("listen", fmt::format("listen = \"{}\" is neither an address with a port (\":5683\") nor a "
-                                          "line (\"/dev/ttyUSB0:9600\", \"stdio\", \"exec:COMMAND\")",
-                                          listen));
+      section.issue("listen",
+                    fmt::format("listen = \"{}\" is neither an address with a port (\":5683\") nor a "
+                                "line (\"/dev/ttyUSB0:9600\", \"stdio\", \"exec:COMMAND\")",
+                                listen));
     } else if (addresses->size() == 1) {
       out.listen = *addresses;
     } else {
@@ -137,10 +147,11 @@ FarServiceOptions read_far(Section section) {
   }
   section.read("upstream", out.upstream.base);
   if (!out.upstream.base.starts_with("http://") && !out.upstream.base.starts_with("https://"))
-    section.issue("upstream", section.has("upstream")
-                                  ? fmt::format("upstream = \"{}\" is no URL; write \"https://matrix.example.org\"",
-                                                out.upstream.base)
-                                  : "where are requests to go? Write: upstream = \"https://matrix.example.org\"");
+    section.issue("upstream",
+                  section.has("upstream")
+                      ? fmt::format("upstream = \"{}\" is no URL; write \"https://matrix.example.org\"",
+                                    out.upstream.base)
+                      : "where are requests to go? Write: upstream = \"https://matrix.example.org\"");
   section.read("host", out.upstream.host_header);
   section.read("ca_file", out.upstream.tls.ca_file);
   section.read("verify", out.upstream.tls.verify);
@@ -148,6 +159,15 @@ FarServiceOptions read_far(Section section) {
   section.read("timeout", out.upstream_timeout, 1s, 24h);
   read_listen(section, "well_known", out.well_known_listen);
   section.read("public_address", out.public_address);
+  section.read("coap_clear", out.coap.clear);
+  section.read("oscore", out.coap.oscore);
+  section.read("coap_forward", out.coap.forward);
+  section.read("maps_dir", out.coap.maps_dir);
+  if (const auto hosts = gateway::coap_proxy::AllowedHosts::parse(out.coap.forward); !hosts)
+    section.issue("coap_forward", hosts.error().message);
+  if (!out.coap.forward.empty() && !out.coap.enabled())
+    section.issue("coap_forward",
+                  "CoAP clients are not served; add oscore = [\"FILE\"] or coap_clear = true");
   section.finish();
   return out;
 }
@@ -195,7 +215,8 @@ void read_gateway(Section section, ConfigIssues& issues, GatewayConfig& out) {
   if (const toml::node* routes = section.take("route")) {
     const toml::array* array = routes->as_array();
     if (array == nullptr || !array->is_array_of_tables()) {
-      section.issue_at(*routes, "\"route\" may come several times; write [[gateway.route]] with two brackets");
+      section.issue_at(*routes,
+                       "\"route\" may come several times; write [[gateway.route]] with two brackets");
     } else if (!out.near) {
       section.issue_at(*routes, "[[gateway.route]] is of the near side; add [gateway.near]");
     } else {
@@ -206,8 +227,9 @@ void read_gateway(Section section, ConfigIssues& issues, GatewayConfig& out) {
   if (!out.near && !out.far)
     section.issue("near", "[gateway] is neither near nor far; add [gateway.near] or [gateway.far]");
   if (out.near && out.near->fallback == "https" && out.near->peers.size() == 1)
-    section.issue("near", "fallback = \"https\" goes to hosts that [[gateway.route]] names; add one, or give "
-                          "the server's URL as fallback");
+    section.issue("near",
+                  "fallback = \"https\" goes to hosts that [[gateway.route]] names; add one, or give "
+                  "the server's URL as fallback");
   section.finish();
   if (out.near) out.near->tuning = tuning;
   if (out.far) out.far->tuning = tuning;

@@ -361,8 +361,7 @@ Result<> ControlServer::start() {
   impl_->path.copy(address.sun_path, sizeof address.sun_path - 1);
   if (auto prepared = impl_->prepare_directory(); !prepared) return prepared;
   if (auto removed = impl_->remove_stale(); !removed) return removed;
-  Socket listener =
-      adopt(impl_->loop, ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  Socket listener = adopt(impl_->loop, ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const mode_t before = ::umask(0177);  // the file must not be open to others for an instant
   const int bound = ::bind(listener.native_handle(), reinterpret_cast<sockaddr*>(&address), sizeof address);
   const int error = errno;

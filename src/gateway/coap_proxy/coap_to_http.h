@@ -26,7 +26,7 @@ struct CoapToHttpOptions {
   std::size_t waiting_per_peer = 32;  // of one address
   std::size_t watched = 64;           // observed resources
   Duration upstream_timeout = 60s;    // then 5.04
-  Duration watch_interval = 30s;      // between polls of an observed resource
+  Duration watch_interval = 30s;      // between polls of a resource that says nothing of its age
   Duration poll_timeout = 30s;        // what long polls of an observed /sync ask for
 };
 

@@ -245,8 +245,8 @@ TEST_F(Proxy, says_what_is_wrong_with_the_server) {
                                                  {UpstreamError::malformed, Code::bad_gateway}};
   for (const auto& [error, code] : rows) {
     world.serve = [this,
-                   error = error](const CoapUpstreamRequest& request) -> std::optional<core::HttpResponse> {
-      world.proxy.handle_failure(world.now, request.id, error);
+                   fault = error](const CoapUpstreamRequest& request) -> std::optional<core::HttpResponse> {
+      world.proxy.handle_failure(world.now, request.id, fault);
       return std::nullopt;
     };
     const Message answer = world.ask(client, make_request(Code::get, "/x"));

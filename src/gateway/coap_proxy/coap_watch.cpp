@@ -27,11 +27,11 @@ bool CoapToHttp::Impl::is_observed(const std::string& name) const {
   return !exchanger.observers().observers_of(name).empty();
 }
 
-// A resource that is fresh for longer need not be looked at before.
+// As long as the server says that the last answer holds, else as configured.
 Duration CoapToHttp::Impl::interval_of(const coap::Message& message) const {
   const auto fresh = message.uint_option(coap::kMaxAge).value_or(0);
-  return std::max<Duration>(options.watch_interval,
-                            std::chrono::seconds(std::min<std::uint64_t>(fresh, 3600)));
+  if (fresh == 0) return options.watch_interval;
+  return std::chrono::seconds(std::min<std::uint64_t>(fresh, 3600));
 }
 
 void CoapToHttp::Impl::begin_watch(Instant now, const Open& open_request, const core::HttpResponse& response,

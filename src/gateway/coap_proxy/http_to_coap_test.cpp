@@ -144,7 +144,7 @@ TEST_F(Bridge, maps_methods_bodies_and_statuses) {
       {Code::gateway_timeout, 504},    {Code::request_entity_too_large, 413},
       {Code::precondition_failed, 412}};
   for (const auto& [code, status] : rows) {
-    answer = [code = code](const Message&) { return content("why", code); };
+    answer = [given = code](const Message&) { return content("why", given); };
     const auto got = ask("GET", "/hc/coap://192.0.2.2/x");
     EXPECT_EQ(got.status, status);
     EXPECT_EQ(as_text(got.body), "why");

@@ -43,12 +43,14 @@ Result<> FarService::Impl::start(const PairingStore& store) {
     for (const StoredPairing& one : *all)
       if (one.role == security::Role::far) names.push_back(one.name);
   }
-  if (names.empty())
+  if (names.empty() && !options.coap.enabled())
     return Error{ErrorKind::not_found,
                  "no near gateway is paired with this one; make a code with \"ravine gateway pair --address "
                  "HOST:PORT\" and enter it on the near side"};
   for (const std::string& name : names)
     if (auto opened = open_peer(store, name); !opened) return opened;
+  if (options.coap.enabled())
+    if (auto opened = start_coap(store); !opened) return opened;
   auto started = transport->start(
       [this](const SocketAddress& from, ByteView datagram) { handle_datagram(from, datagram); });
   if (!started) return started;
@@ -120,6 +122,24 @@ gateway::link::LinkOptions FarService::Impl::link_options() const {
   return core::link_options(std::move(link), options.tuning.matrix, options.tuning.alias_events);
 }
 
+Result<> FarService::Impl::start_coap(const PairingStore& store) {
+  CoapFar::Surroundings around;
+  around.upstream = options.upstream;
+  around.tuning = options.tuning;
+  around.upstream_timeout = options.upstream_timeout;
+  around.state_directory = store.directory() + "/oscore";
+  around.overhead_bytes = overhead;
+  around.max_frame = transport->max_frame();
+  around.point_to_point = transport->is_point_to_point();
+  auto made =
+      CoapFar::start(context, options.coap, std::move(around),
+                     [this](const SocketAddress& to, ByteView datagram) { transport->send(to, datagram); });
+  if (!made) return made.error();
+  coap = std::move(*made);
+  on_coap = [this](const SocketAddress& from, ByteView datagram) { coap->handle_datagram(from, datagram); };
+  return {};
+}
+
 Result<> FarService::Impl::start_well_known() {
   if (options.well_known_listen.empty()) return {};
   http::HttpServerOptions http;
@@ -129,7 +149,8 @@ Result<> FarService::Impl::start_well_known() {
   well_known_server = std::make_unique<http::HttpServer>(
       context.loop, std::move(http),
       [this](http::HttpId id, core::HttpRequest request) {
-        const bool asked = request.target == kWellKnown || request.target.starts_with(std::string(kWellKnown) + "?");
+        const bool asked =
+            request.target == kWellKnown || request.target.starts_with(std::string(kWellKnown) + "?");
         core::HttpResponse response{404, {{"content-type", "text/plain"}}, to_bytes(as_bytes("not here\n"))};
         if (asked && request.method != "GET" && request.method != "HEAD") response.status = 405;
         if (asked && response.status == 404)
@@ -289,6 +310,8 @@ void FarService::stop(std::function<void()> done) {
   // What is under way at the server ends with us: the near side asks again when we are back.
   for (const auto& [id, call] : impl_->calls) impl_->upstream->cancel(id);
   impl_->calls.clear();
+  impl_->coap.reset();
+  impl_->on_coap = nullptr;
   impl_->timer->arm(Instant::never());
   boost::asio::post(impl_->context.loop, std::move(done));
 }

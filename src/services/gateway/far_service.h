@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gateway/core/far_gateway.h"
+#include "services/gateway/coap_far.h"
 #include "services/gateway/gateway_context.h"
 #include "services/gateway/store.h"
 #include "services/http/upstream.h"
@@ -17,16 +18,17 @@
 namespace ravine::services {
 
 struct FarServiceOptions {
-  std::vector<SocketAddress> listen;     // of UDP; empty: `port` of all addresses
-  std::uint16_t port = kGatewayPort;     // 0: any free one
-  std::string line;                      // a pipe instead of UDP
-  std::vector<std::string> pairings;     // names in the store; empty: all with the role `far`
+  std::vector<SocketAddress> listen;  // of UDP; empty: `port` of all addresses
+  std::uint16_t port = kGatewayPort;  // 0: any free one
+  std::string line;                   // a pipe instead of UDP
+  std::vector<std::string> pairings;  // names in the store; empty: all with the role `far`
   http::UpstreamOptions upstream;
   LinkTuning tuning;
   Duration upstream_timeout = 60s;
   // Serves GET /.well-known/ravine-gateway there; empty: nowhere.
   std::vector<SocketAddress> well_known_listen;
   std::string public_address;  // HOST:PORT in that document
+  CoapFarOptions coap;         // plain CoAP clients on the same port; with them, no pairing is needed
   // For programs that bring the wire themselves (bench, tests).
   std::function<std::unique_ptr<Transport>()> make_transport;
 };

@@ -37,6 +37,7 @@ struct FarService::Impl {
   Result<> open_transport();
   Result<> open_peer(const PairingStore& store, const std::string& name);
   Result<> start_well_known();
+  Result<> start_coap(const PairingStore& store);
   gateway::link::LinkOptions link_options() const;
   void handle_datagram(const SocketAddress& from, ByteView datagram);
   std::optional<std::size_t> owner_of(const SocketAddress& from, ByteView datagram);
@@ -65,6 +66,7 @@ struct FarService::Impl {
   std::vector<SocketAddress> well_known_bound;
   std::unique_ptr<host::DeadlineTimer> timer;
   OnCoap on_coap;
+  std::unique_ptr<CoapFar> coap;
   std::uint32_t overhead = 28;
   std::uint64_t coap_datagrams = 0, unknown = 0, handshakes_refused = 0;
   double handshake_tokens = 0;

@@ -12,8 +12,8 @@ json::object FarService::Impl::peer_json(Instant now, const Peer& peer) const {
   const auto total = peer.counts.total();
   json::object out = pairing_json(paired.keys().state().pairing());
   out["peer_address"] = paired.peer().port != 0 ? json::value(paired.peer().to_text()) : json::value();
-  out["protection"] =
-      core != nullptr ? json::value(core->link().channel().options().protection.to_text()) : json::value("no keys yet");
+  out["protection"] = core != nullptr ? json::value(core->link().channel().options().protection.to_text())
+                                      : json::value("no keys yet");
   out["generation"] = core != nullptr ? core->link().channel().generation() : 0;
   out["link"] = link_json(now, core != nullptr ? &core->link() : nullptr,
                           {.rate_bps = options.tuning.rate_bps,
@@ -43,6 +43,7 @@ json::object FarService::Impl::status() const {
           {"unknown_datagrams", unknown},
           {"handshakes_over_rate", handshakes_refused},
           {"coap_datagrams", coap_datagrams},
+          {"coap", coap ? json::value(coap->status()) : json::value()},
           {"upstream", json::object{{"base", options.upstream.base},
                                     {"verified", options.upstream.tls.verify},
                                     {"requests", counters.requests},
@@ -56,11 +57,12 @@ json::object FarService::Impl::status() const {
 
 json::object FarService::Impl::well_known() const {
   const auto coder = context.make_coder();
-  json::object out{{"version", 1},
-                   {"transport", "udp"},
-                   {"coder", json::object{{"name", json::string(coder->name())}, {"id", encode_hex(coder->id())}}},
-                   {"matrix", options.tuning.matrix},
-                   {"alias_events", options.tuning.alias_events}};
+  json::object out{
+      {"version", 1},
+      {"transport", "udp"},
+      {"coder", json::object{{"name", json::string(coder->name())}, {"id", encode_hex(coder->id())}}},
+      {"matrix", options.tuning.matrix},
+      {"alias_events", options.tuning.alias_events}};
   std::string address = options.public_address;
   if (address.empty() && !transport->addresses().empty()) address = transport->addresses().front().to_text();
   out["address"] = address;

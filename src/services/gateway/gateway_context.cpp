@@ -55,10 +55,11 @@ Result<PeerSpec> PeerSpec::parse(std::string_view text) {
     return c > ' ' && c < 0x7f && c != '/' && c != '[' && c != ']';
   });
   if (!plain)
-    return Error{ErrorKind::invalid_argument,
-                 fmt::format("\"{}\" is no peer; write HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio "
-                             "or exec:COMMAND",
-                             text)};
+    return Error{
+        ErrorKind::invalid_argument,
+        fmt::format("\"{}\" is no peer; write HOST[:PORT], NAME.fuse[:PORT], /dev/ttyUSB0:9600, stdio "
+                    "or exec:COMMAND",
+                    text)};
   spec.kind = host.ends_with(".fuse") ? Kind::session : Kind::udp;
   spec.host = std::move(host);
   spec.port = port;

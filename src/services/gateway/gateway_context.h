@@ -29,9 +29,9 @@ struct GatewayContext {
 
 // Of the links. What both sides must set alike says so.
 struct LinkTuning {
-  double rate_bps = 0;         // 0: learned
-  bool matrix = true;          // equal at both ends
-  bool alias_events = false;   // equal at both ends
+  double rate_bps = 0;        // 0: learned
+  bool matrix = true;         // equal at both ends
+  bool alias_events = false;  // equal at both ends
   std::size_t max_body = std::size_t{4} << 20;
   std::vector<std::string> more_headers;
   // Why frames may go without encryption; unset: they never do. For pipes alone; equal at both ends.

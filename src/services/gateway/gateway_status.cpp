@@ -87,13 +87,13 @@ json::array ExchangeCounts::to_json() const {
   for (std::size_t i = 0; i < counts_.size(); ++i) {
     const Count& count = counts_.at(i);
     if (count.exchanges == 0) continue;
-    kinds.push_back(json::object{
-        {"kind", json::string(to_text(static_cast<gateway::core::RouteKind>(i)))},
-        {"exchanges", count.exchanges},
-        {"failed", count.failed},
-        {"request_bytes", count.request_bytes},
-        {"response_bytes", count.response_bytes},
-        {"mean_seconds", seconds(count.time) / static_cast<double>(count.exchanges)}});
+    kinds.push_back(
+        json::object{{"kind", json::string(to_text(static_cast<gateway::core::RouteKind>(i)))},
+                     {"exchanges", count.exchanges},
+                     {"failed", count.failed},
+                     {"request_bytes", count.request_bytes},
+                     {"response_bytes", count.response_bytes},
+                     {"mean_seconds", seconds(count.time) / static_cast<double>(count.exchanges)}});
   }
   return kinds;
 }
@@ -113,11 +113,13 @@ json::object link_json(Instant now, const gateway::link::ThinLink* link, const L
   const std::uint64_t in_air = stats.bytes_in + stats.frames_in * facts.overhead_bytes;
   out["air_bytes_out"] = out_air;
   out["air_bytes_in"] = in_air;
-  out["ratio"] = out_air + in_air == 0
-                     ? json::value()
-                     : json::value(static_cast<double>(facts.http_bytes) / static_cast<double>(out_air + in_air));
-  out["air_seconds"] = facts.rate_bps > 0 ? json::value(static_cast<double>(out_air + in_air) * 8 / facts.rate_bps)
-                                          : json::value();
+  out["ratio"] =
+      out_air + in_air == 0
+          ? json::value()
+          : json::value(static_cast<double>(facts.http_bytes) / static_cast<double>(out_air + in_air));
+  out["air_seconds"] = facts.rate_bps > 0
+                           ? json::value(static_cast<double>(out_air + in_air) * 8 / facts.rate_bps)
+                           : json::value();
   out["frames_out"] = stats.frames_out;
   out["frames_in"] = stats.frames_in;
   out["retransmissions"] = stats.copies_out;
@@ -134,28 +136,26 @@ json::object link_json(Instant now, const gateway::link::ThinLink* link, const L
   out["rtt_seconds"] = smoothed ? json::value(seconds(*smoothed)) : json::value();
   json::array transfers;
   for (const auto& transfer : link->transfers())
-    transfers.push_back(json::object{{"direction", transfer.incoming ? "in" : "out"},
-                                     {"bytes", transfer.bytes},
-                                     {"total", transfer.total == 0 ? json::value() : json::value(transfer.total)}});
+    transfers.push_back(
+        json::object{{"direction", transfer.incoming ? "in" : "out"},
+                     {"bytes", transfer.bytes},
+                     {"total", transfer.total == 0 ? json::value() : json::value(transfer.total)}});
   out["transfers"] = std::move(transfers);
   return out;
 }
 
 json::object transport_json(const Transport& transport) {
   const TransportCounters& counters = transport.counters();
-  return {{"name", transport.describe()},
-          {"datagrams_out", counters.datagrams_out},
-          {"datagrams_in", counters.datagrams_in},
-          {"bytes_out", counters.bytes_out},
-          {"bytes_in", counters.bytes_in},
-          {"send_failures", counters.send_failures},
+  return {{"name", transport.describe()},           {"datagrams_out", counters.datagrams_out},
+          {"datagrams_in", counters.datagrams_in},  {"bytes_out", counters.bytes_out},
+          {"bytes_in", counters.bytes_in},          {"send_failures", counters.send_failures},
           {"garbage_bytes_in", counters.garbage_in}};
 }
 
 json::object pairing_json(const StoredPairing& pairing) {
   return {{"name", pairing.name},
           {"role", pairing.role == gateway::security::Role::near ? "near" : "far"},
-          {"keys_from", !pairing.peer.empty()                     ? "certificates"
+          {"keys_from", !pairing.peer.empty()                  ? "certificates"
                         : pairing.keys == KeySource::handshake ? "handshake"
                                                                : "code"},
           {"peer", pairing.peer},

@@ -14,10 +14,10 @@ namespace {
 
 constexpr std::string_view kMagic = "RVJ1";
 constexpr std::uint8_t kPut = 1, kErase = 2;
-constexpr std::size_t kHead = 4, kTail = 4;         // length before, checksum behind
-constexpr std::size_t kFixed = 1 + 8;               // kind, key
-constexpr std::size_t kMaxJournal = 256u << 20;     // bytes of the file
-constexpr std::size_t kCompactAbove = 64u << 10;    // bytes; smaller files are left alone
+constexpr std::size_t kHead = 4, kTail = 4;       // length before, checksum behind
+constexpr std::size_t kFixed = 1 + 8;             // kind, key
+constexpr std::size_t kMaxJournal = 256u << 20;   // bytes of the file
+constexpr std::size_t kCompactAbove = 64u << 10;  // bytes; smaller files are left alone
 
 std::uint32_t checksum(ByteView bytes) {
   boost::crc_32_type crc;
@@ -71,10 +71,11 @@ Result<> FileJournal::load() {
     if (size < kFixed || whole > rest.size()) break;
     if (load_big_endian<std::uint32_t>(rest.data() + kHead + size) != checksum(rest.first(kHead + size))) {
       if (whole == rest.size()) break;
-      return Error{ErrorKind::invalid_argument,
-                   fmt::format("{} is damaged at byte {}: restore it, or move it away, and what it would have "
-                               "kept from running twice may do so",
-                               path_, good)};
+      return Error{
+          ErrorKind::invalid_argument,
+          fmt::format("{} is damaged at byte {}: restore it, or move it away, and what it would have "
+                      "kept from running twice may do so",
+                      path_, good)};
     }
     ByteReader in(rest.subspan(kHead, size));
     const std::uint8_t kind = in.read_u8();
@@ -91,7 +92,8 @@ Result<> FileJournal::rewrite() {
   ByteWriter out;
   out.write(as_bytes(kMagic));
   for (const auto& [key, record] : held_) out.write(encode_record(kPut, key, record));
-  if (auto written = host::write_file(path_, out.view(), host::FileMode::owner_only); !written) return written;
+  if (auto written = host::write_file(path_, out.view(), host::FileMode::owner_only); !written)
+    return written;
   const int descriptor = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
   if (descriptor < 0) return host::os_error(errno, fmt::format("cannot open {}", path_));
   if (descriptor_ >= 0) ::close(descriptor_);

@@ -28,29 +28,27 @@ class LineTransport final : public Transport {
   std::uint32_t overhead_bytes(const SocketAddress&) const override { return state_->options.overhead_bytes; }
   std::size_t max_frame() const override { return state_->options.max_frame; }
   bool is_point_to_point() const override { return state_->options.point_to_point; }
-  std::string describe() const override { return state_->options.name + (state_->line.in ? "" : " (closed)"); }
+  std::string describe() const override {
+    return state_->options.name + (state_->line.in ? "" : " (closed)");
+  }
 
  private:
   struct State : std::enable_shared_from_this<State> {
     State(boost::asio::io_context& loop, Log given, LineOptions wanted, TransportCounters& counted)
-        : log(given),
-          options(std::move(wanted)),
-          counters(counted),
-          timer(loop),
-          reader(options.max_frame) {}
+        : log(given), options(std::move(wanted)), counters(counted), timer(loop), reader(options.max_frame) {}
 
     // The first attempt's error is told when it comes at once.
     Result<> open() {
       auto inside = std::make_shared<std::optional<Error>>();
-      auto handle = options.open([weak = weak_from_this(), inside, done = false](
-                                     Result<Line> opened) mutable {
-        const auto self = weak.lock();
-        if (!self || !self->running || std::exchange(done, true)) return;
-        if (opened) return self->begin(std::move(*opened));
-        self->log.debug("{}: {}", self->options.name, opened.error().message);
-        *inside = opened.error();
-        self->retry();
-      });
+      auto handle =
+          options.open([weak = weak_from_this(), inside, done = false](Result<Line> opened) mutable {
+            const auto self = weak.lock();
+            if (!self || !self->running || std::exchange(done, true)) return;
+            if (opened) return self->begin(std::move(*opened));
+            self->log.debug("{}: {}", self->options.name, opened.error().message);
+            *inside = opened.error();
+            self->retry();
+          });
       if (running && !line.in) pending = std::move(handle);
       if (*inside && !options.reopen) return **inside;
       return {};
@@ -114,17 +112,17 @@ class LineTransport final : public Transport {
     }
 
     void wait_readable() {
-      line.in->async_wait(Socket::wait_read, [weak = weak_from_this(),
-                                              socket = line.in](boost::system::error_code error) {
-        const auto self = weak.lock();
-        if (error || !self || self->line.in != socket) return;
-        std::array<std::uint8_t, 4096> block{};
-        const ssize_t got = ::read(socket->native_handle(), block.data(), block.size());
-        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-          return self->end();
-        if (got > 0) self->take(ByteView(block).first(static_cast<std::size_t>(got)));
-        if (self->line.in == socket) self->wait_readable();
-      });
+      line.in->async_wait(
+          Socket::wait_read, [weak = weak_from_this(), socket = line.in](boost::system::error_code error) {
+            const auto self = weak.lock();
+            if (error || !self || self->line.in != socket) return;
+            std::array<std::uint8_t, 4096> block{};
+            const ssize_t got = ::read(socket->native_handle(), block.data(), block.size());
+            if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+              return self->end();
+            if (got > 0) self->take(ByteView(block).first(static_cast<std::size_t>(got)));
+            if (self->line.in == socket) self->wait_readable();
+          });
     }
 
     void send(ByteView datagram) {
@@ -151,13 +149,13 @@ class LineTransport final : public Transport {
 
     void wait_writable() {
       writing = true;
-      line.out->async_wait(Socket::wait_write, [weak = weak_from_this(),
-                                                socket = line.out](boost::system::error_code error) {
-        const auto self = weak.lock();
-        if (error || !self || self->line.out != socket) return;
-        self->writing = false;
-        self->write();
-      });
+      line.out->async_wait(Socket::wait_write,
+                           [weak = weak_from_this(), socket = line.out](boost::system::error_code error) {
+                             const auto self = weak.lock();
+                             if (error || !self || self->line.out != socket) return;
+                             self->writing = false;
+                             self->write();
+                           });
     }
 
     Log log;

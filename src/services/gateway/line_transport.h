@@ -15,7 +15,7 @@ namespace ravine::services {
 // An open stream. `in` and `out` may be the same socket.
 struct Line {
   std::shared_ptr<Socket> in, out;
-  Bytes first;                    // read already
+  Bytes first;                     // read already
   std::shared_ptr<void> keeper{};  // lives as long as the line: the command at its other end
 };
 // Opens the stream and calls back once, also inline. Dropping the returned handle cancels.

@@ -65,6 +65,13 @@ Result<> NearService::Impl::start(const PairingStore& store) {
       context.loop, std::move(http),
       [this](HttpId id, HttpRequest request) { handle_request(id, std::move(request)); },
       [this](HttpId id) { handle_gone(id); }, log);
+  if (options.coap.enabled()) {
+    auto made_coap = CoapNear::start(
+        context, options.coap, options.tuning, options.gateway_timeout,
+        [this](HttpId id, HttpResponse response) { server->respond(id, std::move(response)); });
+    if (!made_coap) return made_coap.error();
+    coap = std::move(*made_coap);
+  }
   auto started = server->start();
   if (!started) return started.error();
   bound = std::move(*started);
@@ -85,10 +92,11 @@ Result<> NearService::Impl::open_transport(Peer& peer) {
   if (where.empty() && pairing.code.address && !pairing.made_here)
     where = fmt::format("{}:{}", pairing.code.address->host, pairing.code.address->port);
   if (where.empty())
-    return Error{ErrorKind::invalid_argument,
-                 fmt::format("where is the far gateway of pairing \"{}\"? Its code has no address; give --peer "
-                             "HOST:PORT",
-                             pairing.name)};
+    return Error{
+        ErrorKind::invalid_argument,
+        fmt::format("where is the far gateway of pairing \"{}\"? Its code has no address; give --peer "
+                    "HOST:PORT",
+                    pairing.name)};
   auto spec = PeerSpec::parse(where);
   if (!spec) return spec.error();
   peer.spec = std::move(*spec);
@@ -97,10 +105,9 @@ Result<> NearService::Impl::open_transport(Peer& peer) {
     if (!made) return made.error();
     peer.transport = std::move(*made);
   } else if (peer.spec.kind == PeerSpec::Kind::session) {
-    peer.transport = make_session_transport(context.loop, log,
-                                            {.control_path = context.control_path,
-                                             .host = peer.spec.host,
-                                             .port = peer.spec.port});
+    peer.transport = make_session_transport(
+        context.loop, log,
+        {.control_path = context.control_path, .host = peer.spec.host, .port = peer.spec.port});
   } else {
     const auto literal = IpAddress::parse(peer.spec.host);
     // A socket on loopback alone reaches loopback alone.
@@ -120,9 +127,8 @@ Result<> NearService::Impl::open_peer(const PairingStore& store, Peer& peer) {
                              peer.config.pairing)};
   PairedKeys::Security security;
   if (options.tuning.plain_point_to_point)
-    security.protection =
-        gateway::security::UframeProtection::none(gateway::security::UframeProtection::PointToPoint(
-            "the user said that this line has two ends only"));
+    security.protection = gateway::security::UframeProtection::none(
+        gateway::security::UframeProtection::PointToPoint("the user said that this line has two ends only"));
   Paired<gateway::core::NearGateway>::Parts parts;
   peer.paired.emplace(PairedKeys(std::move(*state), security, options.tuning.rate_bps, context.random),
                       std::move(parts));
@@ -179,24 +185,24 @@ void NearService::Impl::resolve(std::size_t index) {
   if (peer.spec.kind != PeerSpec::Kind::udp || peer.config.make_transport || peer.resolving) return;
   if (IpAddress::parse(peer.spec.host)) return;
   peer.resolving = true;
-  resolver.resolve(peer.spec.host, peer.spec.port,
-                   [this, index](Result<std::vector<SocketAddress>> found) {
-                     Peer& at = *peers[index];
-                     at.resolving = false;
-                     at.resolve_at = host::monotonic_now() + kResolveAgain;
-                     if (!found || found->empty()) {
-                       at.resolve_error = found ? "no address" : found.error().message;
-                     } else {
-                       at.resolve_error.clear();
-                       const auto& now_at = at.paired->peer();
-                       if (std::find(found->begin(), found->end(), now_at) == found->end())
-                         at.paired->set_peer(found->front());
-                     }
-                     turn(index);
-                   });
+  resolver.resolve(peer.spec.host, peer.spec.port, [this, index](Result<std::vector<SocketAddress>> found) {
+    Peer& at = *peers[index];
+    at.resolving = false;
+    at.resolve_at = host::monotonic_now() + kResolveAgain;
+    if (!found || found->empty()) {
+      at.resolve_error = found ? "no address" : found.error().message;
+    } else {
+      at.resolve_error.clear();
+      const auto& now_at = at.paired->peer();
+      if (std::find(found->begin(), found->end(), now_at) == found->end())
+        at.paired->set_peer(found->front());
+    }
+    turn(index);
+  });
 }
 
 void NearService::Impl::handle_request(HttpId id, HttpRequest request) {
+  if (coap && coap->is_ours(request.target) && !stopping) return coap->handle_request(id, std::move(request));
   const std::string_view host = gateway::core::header_value(request.headers, "host");
   const auto index = table.find(host);
   Exchange exchange;
@@ -232,6 +238,7 @@ void NearService::Impl::enter_link(Instant now, Peer& peer, HttpId id, HttpReque
 
 void NearService::Impl::handle_gone(HttpId id) {
   const auto at = exchanges.find(id);
+  if (at == exchanges.end() && coap) coap->withdraw(id);
   if (at == exchanges.end()) return;
   Peer& peer = *peers[at->second.peer];
   const std::size_t index = at->second.peer;
@@ -373,7 +380,7 @@ bool NearService::is_idle() const {
     const auto* core = peer->paired->core();
     if (core == nullptr || !core->link().is_idle()) return false;
   }
-  return impl_->exchanges.empty();
+  return impl_->exchanges.empty() && (!impl_->coap || impl_->coap->waiting() == 0);
 }
 
 }  // namespace ravine::services

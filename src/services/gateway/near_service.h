@@ -1,6 +1,6 @@
-// NearService: the near gateway as a running thing. An HTTP server for local clients, and for each far gateway
-// a pairing, a transport and a NearGateway; the request's Host says which. Survives lost peers, restarts and
-// changed addresses without a handshake. Thread rule: the loop's thread.
+// NearService: the near gateway as a running thing. An HTTP server for local clients, and for each far
+// gateway a pairing, a transport and a NearGateway; the request's Host says which. Survives lost peers,
+// restarts and changed addresses without a handshake. Thread rule: the loop's thread.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gateway/core/near_gateway.h"
+#include "services/gateway/coap_near.h"
 #include "services/gateway/gateway_context.h"
 #include "services/gateway/store.h"
 
@@ -35,6 +36,7 @@ struct NearServiceOptions {
   // Where requests go when the far gateway has been silent for `fallback_after`: "" never, "https" to
   // https://HOST of the request, or a base URL.
   std::string fallback;
+  CoapNearOptions coap;  // CoAP servers; with them, no peer is needed
   Duration fallback_after = 120s;
   Duration fallback_retry = 300s;  // then the link is tried again
 };

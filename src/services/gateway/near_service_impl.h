@@ -91,6 +91,7 @@ struct NearService::Impl : std::enable_shared_from_this<Impl> {
   std::unique_ptr<http::HttpServer> server;
   std::unique_ptr<host::DeadlineTimer> timer;
   std::vector<SocketAddress> bound;
+  std::unique_ptr<CoapNear> coap;
   bool stopping = false;
 };
 

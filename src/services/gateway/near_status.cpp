@@ -76,8 +76,7 @@ void NearService::Impl::handle_fallback(const http::UpstreamClient& client, Http
                                         http::UpstreamClient::Outcome outcome) {
   auto* response = std::get_if<HttpResponse>(&outcome);
   if (response != nullptr) return answer(id, std::move(*response));
-  refuse(id, 502,
-         fmt::format("neither the other gateway nor the fallback answers: {}", client.last_error()));
+  refuse(id, 502, fmt::format("neither the other gateway nor the fallback answers: {}", client.last_error()));
 }
 
 // What asks for something without changing it moves; the rest may have run on the other side and stays.
@@ -106,13 +105,15 @@ std::string NearService::Impl::silence_reason(Instant now, const Peer& peer) con
   const std::uint64_t refused =
       peer.paired->keys().agreement().refused() + (core != nullptr ? core->link().stats().dropped_in : 0);
   if (refused != 0)
-    return fmt::format("the far gateway {} sends frames that this pairing cannot open ({} so far): the pairings "
-                       "differ; compare \"ravine gateway pair --list\" on both sides",
-                       where, refused);
+    return fmt::format(
+        "the far gateway {} sends frames that this pairing cannot open ({} so far): the pairings "
+        "differ; compare \"ravine gateway pair --list\" on both sides",
+        where, refused);
   if (peer.transport->counters().datagrams_in == 0)
-    return fmt::format("nothing has come from the far gateway {}: check that it runs, its address, and that its "
-                       "pairing is this one's (\"ravine gateway pair --list\" on both sides)",
-                       where);
+    return fmt::format(
+        "nothing has come from the far gateway {}: check that it runs, its address, and that its "
+        "pairing is this one's (\"ravine gateway pair --list\" on both sides)",
+        where);
   if (!peer.paired->last_heard().is_never())
     return fmt::format("the far gateway {} was heard last {} s ago", where,
                        (now - peer.paired->last_heard()) / 1s);
@@ -129,8 +130,8 @@ json::object NearService::Impl::peer_json(Instant now, const Peer& peer) const {
                             : json::value(peer.spec.host);
   out["hosts"] = json::array(peer.config.hosts.begin(), peer.config.hosts.end());
   out["transport"] = transport_json(*peer.transport);
-  out["protection"] =
-      core != nullptr ? json::value(core->link().channel().options().protection.to_text()) : json::value("no keys yet");
+  out["protection"] = core != nullptr ? json::value(core->link().channel().options().protection.to_text())
+                                      : json::value("no keys yet");
   out["generation"] = core != nullptr ? core->link().channel().generation() : 0;
   out["link"] = link_json(now, core != nullptr ? &core->link() : nullptr,
                           {.rate_bps = options.tuning.rate_bps,
@@ -166,6 +167,7 @@ json::object NearService::Impl::status() const {
           {"coder", json::string(context.make_coder()->name())},
           {"http_requests", server->counters().requests},
           {"http_malformed", server->counters().malformed},
+          {"coap", coap ? json::value(coap->status()) : json::value()},
           {"pairings", std::move(list)}};
 }
 

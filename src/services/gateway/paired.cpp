@@ -32,9 +32,10 @@ Result<std::optional<security::SecureChannel>> PairedKeys::first_channel() {
   if (*stored) {
     auto channel = security::SecureChannel::restore(**stored, state_.channel(), *random_, security_);
     if (!channel)
-      return channel.error().with_context(fmt::format(
-          "the channel state of pairing \"{}\" cannot be used; remove its .channel file and new keys are made",
-          state_.pairing().name));
+      return channel.error().with_context(
+          fmt::format("the channel state of pairing \"{}\" cannot be used; remove its .channel file and new "
+                      "keys are made",
+                      state_.pairing().name));
     return Found(std::move(*channel));
   }
   // Keys of the code are used once in its life; after that only a handshake makes new ones.

@@ -147,8 +147,8 @@ class Paired {
 
  private:
   void place(Instant now, gateway::security::SecureChannel channel) {
-    core_.emplace(parts_.make_core(gateway::link::ThinLink(parts_.link, std::move(channel), parts_.make_coder(),
-                                                           keys_.state().journal(), peer_)));
+    core_.emplace(parts_.make_core(gateway::link::ThinLink(
+        parts_.link, std::move(channel), parts_.make_coder(), keys_.state().journal(), peer_)));
     frames_seen_ = 0;
     silent_since_ = ask_at_ = Instant::never();
     observe(now);

@@ -24,8 +24,8 @@ struct Baud {
   unsigned rate;
   speed_t speed;
 };
-constexpr Baud kBauds[] = {{300, B300},     {600, B600},     {1200, B1200},   {2400, B2400},
-                           {4800, B4800},   {9600, B9600},   {19200, B19200}, {38400, B38400},
+constexpr Baud kBauds[] = {{300, B300},     {600, B600},      {1200, B1200},   {2400, B2400},
+                           {4800, B4800},   {9600, B9600},    {19200, B19200}, {38400, B38400},
                            {57600, B57600}, {115200, B115200}};
 
 Result<std::shared_ptr<Socket>> adopt_checked(boost::asio::io_context& loop, int descriptor,
@@ -136,9 +136,9 @@ Result<LineOpener> opener_of(boost::asio::io_context& loop, const std::string& l
   if (const std::size_t colon = line.rfind(':'); colon != std::string::npos) {
     const char* end = line.data() + line.size();
     const auto [stop, fault] = std::from_chars(line.data() + colon + 1, end, baud);
-    const bool known = fault == std::errc{} && stop == end &&
-                       std::any_of(std::begin(kBauds), std::end(kBauds),
-                                   [&](const Baud& one) { return one.rate == baud; });
+    const bool known =
+        fault == std::errc{} && stop == end &&
+        std::any_of(std::begin(kBauds), std::end(kBauds), [&](const Baud& one) { return one.rate == baud; });
     if (!known)
       return Error{ErrorKind::invalid_argument,
                    fmt::format("\"{}\": no speed of serial lines behind the colon; write one of 300, 600, "

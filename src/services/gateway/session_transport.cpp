@@ -38,15 +38,17 @@ class FlowRequest : public std::enable_shared_from_this<FlowRequest> {
     if (descriptor < 0) return finish(host::os_error(errno, "no socket"));
     if (::connect(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
       ::close(descriptor);
-      return finish(Error{ErrorKind::unreachable,
-                          fmt::format("no node answers at {}; start it with \"ravine up\"", options.control_path)});
+      return finish(
+          Error{ErrorKind::unreachable,
+                fmt::format("no node answers at {}; start it with \"ravine up\"", options.control_path)});
     }
     socket_ = std::make_shared<Socket>(adopt(loop_, descriptor));
     const std::string request =
-        json::serialize(json::object{{"jsonrpc", "2.0"},
-                                     {"id", 1},
-                                     {"method", "flow"},
-                                     {"params", json::object{{"host", options.host}, {"port", options.port}}}}) +
+        json::serialize(
+            json::object{{"jsonrpc", "2.0"},
+                         {"id", 1},
+                         {"method", "flow"},
+                         {"params", json::object{{"host", options.host}, {"port", options.port}}}}) +
         "\n";
     if (::send(descriptor, request.data(), request.size(), MSG_NOSIGNAL) !=
         static_cast<ssize_t>(request.size()))

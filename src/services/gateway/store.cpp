@@ -19,9 +19,8 @@ constexpr std::string_view kPairingSuffix = ".pairing";
 
 bool is_name(std::string_view name) {
   return !name.empty() && name.size() <= 63 && name.front() != '-' && name.back() != '-' &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
-         });
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 std::string_view role_text(security::Role role) {
@@ -139,26 +138,29 @@ Result<std::vector<std::string>> PairingStore::used() const {
 Result<> PairingStore::add(const StoredPairing& pairing, bool again) {
   ensure(!again || pairing.keys == KeySource::handshake);
   if (!is_name(pairing.name))
-    return Error{ErrorKind::invalid_argument,
-                 fmt::format("\"{}\" is no pairing name; use at most 63 of a-z, 0-9 and inner hyphens",
-                             pairing.name)};
+    return Error{
+        ErrorKind::invalid_argument,
+        fmt::format("\"{}\" is no pairing name; use at most 63 of a-z, 0-9 and inner hyphens", pairing.name)};
   if (auto made = host::make_private_directory(directory_); !made) return made;
   const std::string file = path(pairing.name) + std::string(kPairingSuffix);
   if (host::file_exists(file))
-    return Error{ErrorKind::already_exists,
-                 fmt::format("a pairing \"{}\" exists; choose another --name, or ravine gateway pair --remove {}",
-                             pairing.name, pairing.name)};
+    return Error{
+        ErrorKind::already_exists,
+        fmt::format("a pairing \"{}\" exists; choose another --name, or ravine gateway pair --remove {}",
+                    pairing.name, pairing.name)};
   auto names = list();
   if (!names) return names.error();
   if (names->size() >= kMaxPairings)
-    return Error{ErrorKind::limit_reached, fmt::format("{} pairings is all that one gateway keeps", kMaxPairings)};
+    return Error{ErrorKind::limit_reached,
+                 fmt::format("{} pairings is all that one gateway keeps", kMaxPairings)};
   auto before = used();
   if (!before) return before.error();
   const std::string digest = digest_of(pairing);
   if (std::find(before->begin(), before->end(), digest) != before->end() && !again)
-    return Error{ErrorKind::already_exists,
-                 "this code was used here before; make a new one on the other side, or give --again when this "
-                 "side lost its state and the other did not"};
+    return Error{
+        ErrorKind::already_exists,
+        "this code was used here before; make a new one on the other side, or give --again when this "
+        "side lost its state and the other did not"};
   if (std::find(before->begin(), before->end(), digest) == before->end()) {
     std::string text;
     for (const std::string& line : *before) text += line + "\n";
@@ -198,9 +200,9 @@ Result<std::vector<StoredPairing>> PairingStore::list() const {
 Result<StoredPairing> PairingStore::find(std::string_view name) const {
   const std::string file = path(name) + std::string(kPairingSuffix);
   if (!is_name(name) || !host::file_exists(file))
-    return Error{ErrorKind::not_found,
-                 fmt::format("there is no pairing \"{}\"; \"ravine gateway pair --list\" shows those that are",
-                             name)};
+    return Error{
+        ErrorKind::not_found,
+        fmt::format("there is no pairing \"{}\"; \"ravine gateway pair --list\" shows those that are", name)};
   auto read = host::read_secret_file(file, kMaxPairingFile);
   if (!read) return read.error();
   auto pairing = decode_pairing(name, file, as_text(*read));

@@ -90,7 +90,7 @@ class PairingState {
   PairingState& operator=(PairingState&&) noexcept = default;
 
   const StoredPairing& pairing() const { return pairing_; }
-  Result<> mark_begun();  // durable before the first key of the code is used
+  Result<> mark_begun();      // durable before the first key of the code is used
   Result<> forget_channel();  // its file and the journal: a new one is to be made
   FileSequenceStore& channel() { return *channel_; }
   FileJournal& journal() { return *journal_; }

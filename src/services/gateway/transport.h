@@ -37,9 +37,9 @@ class Transport {
 
   // Bytes that the link below adds to each datagram: 28 UDP/IPv4, 48 UDP/IPv6, framing on a line.
   virtual std::uint32_t overhead_bytes(const SocketAddress& to) const = 0;
-  virtual std::size_t max_frame() const = 0;     // bytes of a datagram
-  virtual bool is_point_to_point() const = 0;    // a line that has two ends only
-  virtual std::string describe() const = 0;      // for people: "udp 127.0.0.1:5683"
+  virtual std::size_t max_frame() const = 0;                           // bytes of a datagram
+  virtual bool is_point_to_point() const = 0;                          // a line that has two ends only
+  virtual std::string describe() const = 0;                            // for people: "udp 127.0.0.1:5683"
   virtual std::vector<SocketAddress> addresses() const { return {}; }  // as bound; empty for what has none
   const TransportCounters& counters() const { return counters_; }
 
@@ -63,7 +63,7 @@ std::unique_ptr<Transport> make_udp_transport(boost::asio::io_context& loop, Udp
 // after garbage. A line that ends is opened again every few seconds (not stdio).
 struct PipeTransportOptions {
   std::string line;
-  std::size_t max_frame = 240;  // short ones: a repetition after a bit error costs less
+  std::size_t max_frame = 240;   // short ones: a repetition after a bit error costs less
   std::function<void()> on_end;  // stdio or a command has ended for good
 };
 bool is_pipe_spec(std::string_view text);

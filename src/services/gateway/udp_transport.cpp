@@ -98,12 +98,12 @@ class UdpTransport final : public Transport {
   }
 
   void wait(const std::shared_ptr<Socket>& socket) {
-    socket->async_wait(Socket::wait_read, [this, weak = std::weak_ptr(on_datagram_),
-                                           socket](boost::system::error_code error) {
-      if (error || weak.expired() || !socket->is_open()) return;
-      receive(*socket, weak);
-      if (!weak.expired() && socket->is_open()) wait(socket);
-    });
+    socket->async_wait(Socket::wait_read,
+                       [this, weak = std::weak_ptr(on_datagram_), socket](boost::system::error_code error) {
+                         if (error || weak.expired() || !socket->is_open()) return;
+                         receive(*socket, weak);
+                         if (!weak.expired() && socket->is_open()) wait(socket);
+                       });
   }
 
   void receive(Socket& socket, const std::weak_ptr<OnDatagram>& weak) {

@@ -8,6 +8,7 @@
 #include "cli/daemon.h"
 #include "cli/gateway.h"
 #include "cli/output.h"
+#include "host/file.h"
 #include "host/logging.h"
 #include "host/process.h"
 #include "host/random.h"
@@ -80,6 +81,7 @@ class GatewayLaunch {
     logger_ = std::move(*opened);
     host::raise_open_file_limit();
     host::forbid_core_dumps();
+    if (auto made = host::make_private_directory(store_.directory()); !made) return made;
     auto coder = gateway_coder(config_.coder);
     if (!coder) return coder.error();
     make_coder_ = std::move(*coder);

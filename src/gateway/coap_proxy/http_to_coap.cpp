@@ -81,7 +81,7 @@ HttpToCoap::HttpToCoap(HttpToCoapOptions options, RandomSource& random, coap::Pr
           random, protection) {}
 
 bool HttpToCoap::is_ours(std::string_view target) const {
-  return options_.everything_to || target.starts_with(options_.prefix);
+  return options_.everything_to || target.starts_with(options_.prefix) || target == kDiscovery;
 }
 
 void HttpToCoap::set_address(std::size_t server, const SocketAddress& address) {

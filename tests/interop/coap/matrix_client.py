@@ -45,10 +45,16 @@ async def session(port, folder, life):
     await context.shutdown()
 
     # Another socket, the same keys: the session goes on, token and all.
+    keys = context.client_credentials
     context = await aiocoap.Context.create_client_context()
-    aiocoap_peer.use_oscore(context, port, folder)
+    context.client_credentials = keys
     told = await ask(context, aiocoap.PUT, "/9/!r:s/m.room.message/2", HELLO)
     judge("send from another port", told[70] == "Bearer tok", told)
+    # More than 250 characters; coap-client would cut it by itself.
+    path = f"/path/{'p' * 200}/{'q' * 255}?q={'r' * 200}"
+    message = aiocoap.Message(code=aiocoap.GET, uri=f"coap://127.0.0.1:{port}{path}")
+    answer = await asyncio.wait_for(context.request(message).response, 20)
+    judge("a long path", json.loads(answer.payload)["target"] == path, answer.payload)
     await context.shutdown()
     return 1 if failures else 0
 

@@ -20,7 +20,9 @@ struct TokenServer {
     const std::size_t at = since.empty() ? 0 : std::stoul(since.substr(1));
     if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
     const auto own = news.find(token);
-    if (own == news.end() || at >= own->second.size()) return std::nullopt;
+    const bool waits = !query_value(request.target, "timeout").empty();
+    if (own == news.end() || at >= own->second.size())
+      return waits ? std::nullopt : std::optional(json(200, "{\"next_batch\":\"" + since + "\"}"));
     return json(200, "{\"rooms\":{\"t\":\"" + own->second[at] + "\"},\"next_batch\":\"s" +
                          std::to_string(at + 1) + "\"}");
   }

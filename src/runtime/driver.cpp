@@ -75,16 +75,17 @@ Result<> Driver::Impl::open() {
   return {};
 }
 
-void Driver::Impl::close() {
+void Driver::Impl::close(bool tell_peers) {
   if (!is_open) return;
   ensure(!in_turn);
   enter();
+  if (!tell_peers) shut();  // what is sent from here on goes nowhere
   sender.drop_rest();
   endpoint.close_all(now, session::AppError::shutdown);
   run_turn();
   while (dispatch()) {
   }
-  shut();
+  if (is_open) shut();
 }
 
 void Driver::Impl::shut() {
@@ -257,7 +258,10 @@ Result<> Driver::open() {
   return impl_->open();
 }
 void Driver::close() {
-  impl_->close();
+  impl_->close(true);
+}
+void Driver::abandon() {
+  impl_->close(false);
 }
 session::Endpoint& Driver::endpoint() {
   return impl_->endpoint;

@@ -67,6 +67,8 @@ class Driver {
   // Closes every session politely (handlers and observers hear it), then the sockets. Not from inside a
   // handler.
   void close();
+  // The same without a word to peers, as if the process died: handlers and observers alone hear it.
+  void abandon();
 
   session::Endpoint& endpoint();
   // The time of this turn: read once at its start, never goes backwards.

@@ -21,7 +21,7 @@ struct Driver::Impl : std::enable_shared_from_this<Impl> {
 
   // --- life
   Result<> open();
-  void close();
+  void close(bool tell_peers);
   void shut();  // sockets and timers, without a word to anybody
 
   // --- input

@@ -91,10 +91,8 @@ struct TestNode {
     EXPECT_TRUE(opened.ok()) << opened.error().message;
     directory.add_network(network, "home", prefix);
   }
-  // Tells the peers and every stream's handler. Driver's own destructor says nothing to anybody.
-  ~TestNode() {
-    if (!vanishes) driver.close();
-  }
+  // Every stream's handler has to hear of the end. Driver's own destructor says nothing to anybody.
+  ~TestNode() { vanishes ? driver.abandon() : driver.close(); }
   static Bytes make_secret() {
     Bytes made(32);
     host::SystemRandom().fill(made);

@@ -1,131 +1,7 @@
-#include <gtest/gtest.h>
-
-#include <functional>
-#include <set>
-
-#include "gateway/core/far_gateway.h"
-#include "gateway/core/matrix.h"
-#include "gateway/core/near_gateway.h"
-#include "gateway/link/test_world.h"
+#include "gateway/core/core_world.h"
 
 namespace ravine::gateway::core {
 namespace {
-
-using link::Durable;
-using link::Wire;
-using link::WireOptions;
-
-// Clients, both gateways, the wire and a server that is a function.
-class World {
- public:
-  explicit World(WireOptions wire = {}, NearOptions near_given = {}, FarOptions far_given = {},
-                 link::LinkOptions link_given = {}, std::uint64_t seed = 1)
-      : up(wire, seed),
-        down(wire, seed + 1),
-        random(seed + 2),
-        near_options(std::move(near_given)),
-        far_options(std::move(far_given)) {
-    link_given.rate_bps = wire.rate_bps;
-    link_options_ = link_options(link_given, near_options.matrix, near_options.alias_events);
-    start_near();
-    start_far();
-  }
-  void start_near() {
-    near.emplace(near_options, link::make_link(near_durable, security::Role::near, random, link_options_,
-                                               coder::make_none_coder()));
-  }
-  void start_far() {
-    far.emplace(far_options, link::make_link(far_durable, security::Role::far, random, link_options_,
-                                             coder::make_none_coder(), "192.0.2.1:4000"));
-  }
-
-  HttpId send(std::string method, std::string target, std::string_view body = {}, Headers headers = {}) {
-    const HttpId id = next_id++;
-    if (!token.empty()) headers.emplace_back("Authorization", "Bearer " + token);
-    if (!body.empty()) headers.emplace_back("Content-Type", "application/json");
-    near->handle_request(now, id, {std::move(method), std::move(target), headers, to_bytes(as_bytes(body))});
-    drain();
-    return id;
-  }
-  // Sends and runs until the answer is there.
-  HttpResponse call(std::string method, std::string target, std::string_view body = {},
-                    Headers headers = {}) {
-    const HttpId id = send(std::move(method), std::move(target), body, std::move(headers));
-    const Instant end = now + 3600s;
-    while (!answers.contains(id) && now < end && step()) {
-    }
-    return answers[id];
-  }
-
-  void drain() {
-    for (bool again = true; again;) {
-      again = false;
-      while (auto out = near->poll_transmit(now)) up.send(now, std::move(out->bytes)), again = true;
-      while (auto out = far->poll_transmit(now)) down.send(now, std::move(out->bytes)), again = true;
-      while (auto answer = near->poll_answer())
-        answers[answer->id] = std::move(answer->response), again = true;
-      while (auto asked = far->poll_upstream()) {
-        again = true;
-        seen.push_back(asked->request);
-        const auto response = server(asked->request);
-        if (response) far->handle_response(now, asked->id, *response);
-      }
-      while (far->poll_withdrawn()) {
-      }
-    }
-  }
-  bool step() {
-    drain();
-    const Instant next =
-        std::min({up.next(), down.next(), near->next_deadline().at, far->next_deadline().at});
-    if (next.is_never()) return false;
-    now = std::max(now, next);
-    while (auto bytes = up.receive(now)) far->handle_datagram(now, near_address, *bytes), drain();
-    while (auto bytes = down.receive(now)) near->handle_datagram(now, far_address, *bytes), drain();
-    near->handle_timeout(now);
-    far->handle_timeout(now);
-    drain();
-    return true;
-  }
-  void run(Duration span) {
-    const Instant end = now + span;
-    std::size_t steps = 0;
-    while (steps++ < 100000) {
-      drain();
-      if (std::min({up.next(), down.next(), near->next_deadline().at, far->next_deadline().at}) > end) break;
-      step();
-    }
-    EXPECT_LT(steps, 100000u) << near->next_deadline().reason << " " << far->next_deadline().reason;
-    now = end;
-  }
-
-  Wire up, down;
-  SeededRandom random;
-  NearOptions near_options;
-  FarOptions far_options;
-  link::LinkOptions link_options_;
-  Durable near_durable, far_durable;
-  std::optional<NearGateway> near;
-  std::optional<FarGateway> far;
-  Instant now{1'000'000'000};
-  SocketAddress near_address = *SocketAddress::parse("192.0.2.1:4000");
-  SocketAddress far_address = *SocketAddress::parse("192.0.2.9:5683");
-  std::string token = "syt_alice";
-  HttpId next_id = 1;
-  std::map<HttpId, HttpResponse> answers;
-  std::vector<HttpRequest> seen;
-  std::function<std::optional<HttpResponse>(const HttpRequest&)> server = [](const HttpRequest&) {
-    return HttpResponse{200, {{"Content-Type", "application/json"}}, to_bytes(as_bytes("{}"))};
-  };
-};
-
-HttpResponse json(std::uint16_t status, std::string_view body) {
-  return {status, {{"Content-Type", "application/json"}}, to_bytes(as_bytes(body))};
-}
-std::string body_of(const HttpResponse& response) {
-  return std::string(as_text(response.body));
-}
-const char kSend[] = "/_matrix/client/v3/rooms/%21r%3Ax/send/m.room.message/m1";
 
 TEST(Gateway, brings_every_status_and_body_back_exactly) {
   World world;
@@ -292,20 +168,6 @@ TEST(Gateway, an_aliased_send_is_acknowledged_by_an_empty_answer) {
   EXPECT_EQ(world.down.ip_bytes, 37u);
 }
 
-// A homeserver whose sync blocks until there is news.
-struct SyncServer {
-  std::vector<std::string> news;
-  std::optional<HttpResponse> operator()(const HttpRequest& request) const {
-    if (request.target.find("/sync") == std::string::npos) return json(200, "{}");
-    const std::string since(query_value(request.target, "since"));
-    const std::size_t at = since.empty() ? 0 : std::stoul(since.substr(1));
-    if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
-    if (at >= news.size()) return std::nullopt;
-    return json(
-        200, "{\"next_batch\":\"s" + std::to_string(at + 1) + "\",\"rooms\":{\"t\":\"" + news[at] + "\"}}");
-  }
-};
-
 TEST(Gateway, an_idle_minute_of_sync_costs_no_byte_and_news_come_by_push) {
   World world;
   SyncServer homeserver;
@@ -358,6 +220,38 @@ TEST(Gateway, says_502_and_504_for_the_servers_failures) {
   World world;
   world.server = [](const HttpRequest&) { return std::optional<HttpResponse>(); };
   EXPECT_EQ(world.call("GET", "/slow").status, 504);
+}
+
+TEST(Gateway, sends_run_once_through_loss_and_restarts_when_clients_ask_again) {
+  for (std::uint64_t seed = 1; seed <= seeds(100); ++seed) {
+    SCOPED_TRACE(seed);
+    World world({.delay = 300ms, .loss = 0.3, .duplication = 0.1, .jitter = 1s}, {}, {}, {}, seed);
+    SeededRandom chance(seed);
+    std::map<std::string, std::set<std::string>> transactions;  // body → transaction IDs at the server
+    world.server = [&](const HttpRequest& request) {
+      transactions[std::string(as_text(request.body))].insert(request.target);
+      return json(200, R"({"event_id":"$e"})");
+    };
+    for (int i = 0; i < 20; ++i) {
+      const std::string target = "/_matrix/client/v3/rooms/r/send/m.room.message/t" + std::to_string(i);
+      const std::string body = "{\"n\":" + std::to_string(i) + "}";
+      HttpId id = world.send("PUT", target, body);
+      for (int tries = 0; tries < 400 && !(world.answers.contains(id) && world.answers[id].status == 200);
+           ++tries) {
+        world.run(Duration{static_cast<std::int64_t>(chance.unit() * 30e9)});
+        if (tries < 3 && chance.unit() < 0.15) world.start_far();
+        if (tries < 3 && chance.unit() < 0.15) {
+          world.start_near();
+          id = world.send("PUT", target, body);
+        } else if (world.answers.contains(id) && world.answers[id].status != 200) {
+          id = world.send("PUT", target, body);
+        }
+      }
+      EXPECT_EQ(world.answers[id].status, 200) << body;
+    }
+    EXPECT_EQ(transactions.size(), 20u);
+    for (const auto& [body, ids] : transactions) EXPECT_EQ(ids.size(), 1u) << body;
+  }
 }
 
 TEST(HostTable, finds_the_gateway_of_a_host_or_the_default) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <deque>
 #include <map>
 
@@ -12,11 +13,10 @@
 namespace ravine::gateway::core {
 namespace {
 
-constexpr std::size_t kMaxClients = 256;
 constexpr std::size_t kMaxAliases = 1024;
-constexpr Duration kSlack = 15s;     // a long poll may be late by so much
-constexpr Duration kPollPause = 1s;  // for servers that answer long polls at once
-constexpr std::string_view kStop = "/~sync";
+constexpr Duration kSlack = 15s;                          // a long poll may be late by so much
+constexpr Duration kPollPause = 1s;                       // for servers that answer long polls at once
+constexpr std::size_t kMaxText = std::size_t{128} << 10;  // headers and body of a response's text
 
 std::string replaced(std::string text, std::string_view from, std::string_view to) {
   for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
@@ -31,7 +31,10 @@ struct FarGateway::Impl {
     link::RequestId request = 0;  // 0: nobody waits
     std::uint64_t identity = 0;
     RouteInfo route;
-    std::optional<std::size_t> client, login;
+    std::optional<std::uint64_t> client, login;
+    std::optional<std::uint64_t> named;  // transaction that this is a repetition of
+    bool aliased = false;
+    std::string event;      // that its alias stands for
     std::string sync_base;  // not empty: polling goes on from this response
     bool poll = false;
     Instant deadline = Instant::never();
@@ -39,6 +42,7 @@ struct FarGateway::Impl {
   // One client's /sync, polled here.
   struct Poller {
     std::string base, since;
+    std::string counts;  // of keys, as last told
     UpstreamId under_way = 0;
     Instant next = Instant::never();
     unsigned failures = 0;
@@ -50,14 +54,26 @@ struct FarGateway::Impl {
   }
 
   void handle_arrived(Instant now, link::RequestArrived arrived);
-  bool identify(Instant now, const std::string& token, Open& open, HttpRequest& request,
-                const link::RequestArrived& arrived);
+  struct Token {
+    std::optional<std::uint64_t> number;
+    bool anonymous = false;
+    std::string secret;
+  };
+  static Token parse_token(std::string_view line);
+  bool identify(Instant now, const Token& token, Open& open, HttpRequest& request, bool one_way);
+  bool prepare(Instant now, const link::RequestArrived& arrived, Open& open, HttpRequest& request);
+  void learn_token(std::uint64_t number, std::string authorization);
+  void forget_client(std::uint64_t number);
+  void stop_polling(std::uint64_t number);
+  void handle_forgot();
+  void note_tokens(const Open& open, const HttpResponse& response);
   UpstreamId ask(Instant now, Open open, HttpRequest request, Duration timeout);
   void respond(Instant now, const Open& open, const HttpResponse& response);
   void handle_response(Instant now, UpstreamId id, HttpResponse response);
   void handle_failure(Instant now, UpstreamId id, UpstreamError error);
-  void handle_polled(Instant now, std::size_t client, const HttpResponse* response);
-  void poll(Instant now, std::size_t client);
+  void handle_polled(Instant now, std::uint64_t client, const HttpResponse* response);
+  void poll(Instant now, std::uint64_t client);
+  void push(Instant now, std::uint64_t client, HttpResponse response);
   void drain(Instant now);
   void remember_alias(std::uint64_t identity, std::string event);
   HttpRequest with_events(HttpRequest request) const;
@@ -65,14 +81,15 @@ struct FarGateway::Impl {
   FarOptions options;
   link::ThinLink link;
   std::string connection;
-  std::map<std::size_t, std::string> tokens;  // Authorization by the near side's number
+  std::map<std::uint64_t, std::string> tokens;  // Authorization by the near side's number
   std::map<UpstreamId, Open> under_way;
-  std::map<std::size_t, Poller> pollers;
-  std::map<link::PushId, std::size_t> unread;
+  std::map<std::uint64_t, Poller> pollers;
+  std::map<link::PushId, std::uint64_t> unread;
   std::deque<std::pair<std::uint64_t, std::string>> aliases;
   std::deque<UpstreamRequest> asked;
   std::deque<UpstreamId> withdrawn;
   UpstreamId next_id = 1;
+  GatewayStats stats;
 };
 
 void FarGateway::Impl::remember_alias(std::uint64_t identity, std::string event) {
@@ -82,7 +99,6 @@ void FarGateway::Impl::remember_alias(std::uint64_t identity, std::string event)
 
 // Events under the names that the server gave them.
 HttpRequest FarGateway::Impl::with_events(HttpRequest request) const {
-  if (!options.alias_events) return request;
   const std::string prefix = alias_prefix(connection);
   const std::string coded = "%24" + prefix.substr(1);
   std::string body(as_text(request.body));
@@ -102,6 +118,7 @@ HttpRequest FarGateway::Impl::with_events(HttpRequest request) const {
 
 UpstreamId FarGateway::Impl::ask(Instant now, Open open, HttpRequest request, Duration timeout) {
   const UpstreamId id = next_id++;
+  stats.of(open.route.kind).request_bytes += http_size(request);
   open.deadline = now + timeout + kSlack;
   const bool long_poll = open.poll;
   under_way.emplace(id, std::move(open));
@@ -111,41 +128,124 @@ UpstreamId FarGateway::Impl::ask(Instant now, Open open, HttpRequest request, Du
 
 void FarGateway::Impl::respond(Instant now, const Open& open, const HttpResponse& response) {
   if (open.request == 0) return;
-  link::Message message = response_text(response, options.more_headers);
-  if (options.matrix && open.route.matrix) {
+  link::Message message;
+  if (open.named) {
+    HttpResponse named = response;
+    named.headers.emplace_back("~", fmt::format("{}", *open.named));
+    message = response_text(named, options.more_headers);
+  } else {
+    message = response_text(response, options.more_headers);
+  }
+  const RouteKind kind = open.route.kind;
+  if (open.route.matrix && kind != RouteKind::federation && kind != RouteKind::media &&
+      kind != RouteKind::avatar) {
     mark_transactions(message.text, transaction_prefix(connection));
     hide_secrets(message);
   }
+  if (!open.event.empty()) {
+    std::string text = replaced(std::string(as_text(message.text)), open.event, std::string(1, kAliasMark));
+    message.text = to_bytes(as_bytes(text));
+  }
+  if (message.text.size() > kMaxText)
+    message =
+        response_text(error_response(open.route.matrix, 502, "the response's headers are too large"), {});
+  if (!link.has_room(message.text.size() + message.tail.size()))
+    message = response_text(
+        error_response(open.route.matrix, 503, "too many large responses wait for the slow link"), {});
   link.respond(now, open.request, std::move(message));
 }
 
-// Whose request it is; false when it was answered: the token is not known here.
-bool FarGateway::Impl::identify(Instant now, const std::string& token, Open& open, HttpRequest& request,
-                                const link::RequestArrived& arrived) {
-  std::size_t number = 0;
-  const std::size_t space = std::min(token.find(' '), token.size());
-  std::string_view digits = std::string_view(token).substr(0, space);
-  const bool anonymous = digits.starts_with('-');
-  if (anonymous) digits.remove_prefix(1);
-  // A token follows its number without a blank: it begins where the digits end.
-  std::size_t end = 0;
-  while (end < digits.size() && digits[end] >= '0' && digits[end] <= '9' && number < kMaxClients)
-    number = number * 10 + static_cast<std::size_t>(digits[end++] - '0');
-  if (number >= kMaxClients) return true;
-  if (anonymous) {
-    if (end > 0) open.login = number;
-    return true;
+// `N`, `N token`: number of a token, and the token when it is new. `-`: none; `-N`: none, but the response
+// brings one that is to have this number; `- token`: for this request only.
+FarGateway::Impl::Token FarGateway::Impl::parse_token(std::string_view line) {
+  Token token;
+  if (line.starts_with('-')) {
+    token.anonymous = true;
+    line.remove_prefix(1);
   }
-  const std::string_view secret = std::string_view(token).substr(end);
-  if (!secret.empty()) tokens[number] = secret;
-  const auto known = tokens.find(number);
-  if (known == tokens.end()) {
-    if (!arrived.one_way) respond(now, open, {kTokenForgotten, {}, {}});
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), number);
+  if (error == std::errc{}) token.number = number;
+  line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+  if (line.starts_with(' ')) token.secret = line.substr(1);
+  if (!token.number && !token.anonymous) token.number = 0;
+  return token;
+}
+
+void FarGateway::Impl::learn_token(std::uint64_t number, std::string authorization) {
+  tokens[number] = std::move(authorization);
+  if (tokens.size() <= kMaxClients) return;
+  const auto first = tokens.begin();
+  forget_client(first->first == number ? std::next(first)->first : first->first);
+}
+
+void FarGateway::Impl::forget_client(std::uint64_t number) {
+  tokens.erase(number);
+  stop_polling(number);
+}
+
+void FarGateway::Impl::stop_polling(std::uint64_t number) {
+  const auto at = pollers.find(number);
+  if (at == pollers.end()) return;
+  if (at->second.under_way != 0) withdrawn.push_back(at->second.under_way);
+  under_way.erase(at->second.under_way);
+  pollers.erase(at);
+}
+
+// Whose request it is; false when it was answered: the token is not known here.
+bool FarGateway::Impl::identify(Instant now, const Token& token, Open& open, HttpRequest& request,
+                                bool one_way) {
+  std::string authorization = token.secret;
+  if (token.anonymous) {
+    if (authorization.empty()) open.login = token.number;
+  } else {
+    if (!authorization.empty()) learn_token(*token.number, authorization);
+    const auto known = tokens.find(*token.number);
+    if (known == tokens.end()) {
+      if (!one_way) respond(now, open, {kTokenForgotten, {}, {}});
+      return false;
+    }
+    open.client = token.number;
+    authorization = known->second;
+  }
+  if (!authorization.empty() && !has_header(request.headers, "authorization"))
+    request.headers.emplace_back("authorization", std::move(authorization));
+  return true;
+}
+
+// The request as the server is to have it. False: answered, or there is nothing to ask.
+bool FarGateway::Impl::prepare(Instant now, const link::RequestArrived& arrived, Open& open,
+                               HttpRequest& request) {
+  const Token token = parse_token(header_value(request.headers, "~"));
+  std::erase_if(request.headers, [](const auto& header) { return header.first == "~"; });
+  if (request.target == kStop) {
+    if (token.number) stop_polling(*token.number);
     return false;
   }
-  open.client = number;
-  if (!has_header(request.headers, "authorization"))
-    request.headers.emplace_back("authorization", known->second);
+  if (options.matrix) open.route = classify(request.method, request.target);
+  std::string transaction;
+  if (open.route.kind == RouteKind::transaction) without_transaction(request.target, transaction);
+  const bool numbered = transaction.starts_with('~');
+  if (arrived.maybe_ran && !numbered) {
+    respond(now, open,
+            error_response(open.route.matrix, 502,
+                           "the far gateway was restarted while this request ran; it may have run"));
+    return false;
+  }
+  if (!identify(now, token, open, request, arrived.one_way)) return false;
+  if (numbered) {
+    std::uint64_t number = 0;
+    const char* end = transaction.data() + transaction.size();
+    if (std::from_chars(transaction.data() + 1, end, number).ec == std::errc{}) open.named = number;
+    const std::uint64_t name = open.named.value_or(open.identity);
+    request.target =
+        with_transaction(request.target, transaction_prefix(connection) + fmt::format("{}", name));
+  }
+  if (options.alias_events) {
+    open.aliased = may_alias(open.route, request.target);
+    if (open.route.matrix && open.route.kind != RouteKind::federation)
+      request = with_events(std::move(request));
+  }
   return true;
 }
 
@@ -157,71 +257,61 @@ void FarGateway::Impl::handle_arrived(Instant now, link::RequestArrived arrived)
   const bool good = reveal_secrets(arrived.request);
   auto parsed = parse_request_text(arrived.request);
   if (!good || !parsed)
-    return respond(now, open, error_response(true, 400, "not a request that is passed on"));
+    return respond(now, open, error_response(options.matrix, 400, "not a request that is passed on"));
   HttpRequest request = std::move(*parsed);
-  const std::string token(header_value(request.headers, "~"));
-  std::erase_if(request.headers, [](const auto& header) { return header.first == "~"; });
-  open.route = options.matrix ? classify(request.method, request.target) : RouteInfo{};
-  if (!identify(now, token, open, request, arrived)) return;
-  if (request.target == kStop) {
-    const std::size_t client = open.client.value_or(0);
-    if (const auto at = pollers.find(client); at != pollers.end()) {
-      if (at->second.under_way != 0) withdrawn.push_back(at->second.under_way);
-      under_way.erase(at->second.under_way);
-      pollers.erase(at);
-    }
+  if (!prepare(now, arrived, open, request)) {
+    // A stop with an answer wanted is no gateway's; it has one all the same.
+    if (request.target == kStop) respond(now, open, {204, {}, {}});
     return;
   }
-  const bool numbered = open.route.kind == RouteKind::transaction;
-  if (numbered) {
-    request.target =
-        with_transaction(request.target, transaction_prefix(connection) + fmt::format("{}", open.identity));
-  } else if (arrived.maybe_ran) {
+  if (under_way.size() >= options.max_upstream)
     return respond(now, open,
-                   error_response(open.route.matrix, 502,
-                                  "the far gateway was restarted while this request ran; it may have run"));
-  }
-  request = with_events(std::move(request));
-  if (open.route.kind == RouteKind::sync && options.matrix) {
+                   error_response(open.route.matrix, 503, "too many requests wait for the server"));
+  if (open.route.kind == RouteKind::sync) {
     open.sync_base = without_query(request.target, "since");
-    if (const auto at = pollers.find(open.client.value_or(0)); at != pollers.end()) {
-      if (at->second.under_way != 0) withdrawn.push_back(at->second.under_way);
-      under_way.erase(at->second.under_way);
-      pollers.erase(at);
-    }
+    if (open.client) stop_polling(*open.client);
   }
   ask(now, std::move(open), std::move(request), options.upstream_timeout);
+}
+
+// What a response says about its token.
+void FarGateway::Impl::note_tokens(const Open& open, const HttpResponse& response) {
+  if (open.login && response.status == 200) {
+    const std::string_view token = json_text(as_text(response.body), "access_token");
+    if (!token.empty()) learn_token(*open.login, "Bearer " + std::string(token));
+  }
+  if (!open.client) return;
+  const bool out = open.route.kind == RouteKind::logout && response.status == 200;
+  if (response.status == 401 || out) forget_client(*open.client);
 }
 
 void FarGateway::Impl::handle_response(Instant now, UpstreamId id, HttpResponse response) {
   const auto at = under_way.find(id);
   if (at == under_way.end()) return;
-  const Open open = std::move(at->second);
+  Open open = std::move(at->second);
   under_way.erase(at);
+  RouteCounters& counters = stats.of(open.route.kind);
+  ++counters.exchanges;
+  counters.response_bytes += http_size(response);
   if (open.poll) return handle_polled(now, open.client.value_or(0), &response);
-  if (response.body.size() > options.max_body)
+  if (response.body.size() > options.max_body) {
+    ++counters.failed;
     return respond(now, open, error_response(open.route.matrix, 502, "the server's response is too large"));
+  }
+  note_tokens(open, response);
   const std::string_view body = as_text(response.body);
-  if (open.login && response.status == 200) {
-    const std::string_view token = json_string(body, "access_token");
-    if (!token.empty()) tokens[*open.login] = "Bearer " + std::string(token);
+  const std::string next(json_text(body, "next_batch"));
+  if (open.client && !open.sync_base.empty() && response.status == 200 && !next.empty()) {
+    Poller poller{.base = open.sync_base, .since = next, .counts = key_counts(body)};
+    pollers[*open.client] = std::move(poller);
+    respond(now, open, response);
+    return poll(now, *open.client);
   }
-  if (open.client && response.status == 401) tokens.erase(*open.client);
-  if (!open.sync_base.empty() && response.status == 200) {
-    const std::string_view next = json_string(body, "next_batch");
-    if (!next.empty()) {
-      const std::size_t client = open.client.value_or(0);
-      pollers[client] = Poller{open.sync_base, std::string(next)};
-      poll(now, client);
-    }
-  }
-  const bool send = open.route.kind == RouteKind::transaction && !open.route.room.empty();
-  if (options.alias_events && send && response.status == 200) {
-    const std::string event(json_string(body, "event_id"));
+  if (open.aliased && response.status == 200) {
+    const std::string event(json_text(body, "event_id"));
     if (!event.empty() && body == fmt::format(R"({{"event_id":"{}"}})", event)) {
-      remember_alias(open.identity, event);
-      link.respond(now, open.request, {to_bytes(as_bytes("200\n\n{\"event_id\":\"\x03\"}")), {}});
-      return;
+      remember_alias(open.named.value_or(open.identity), event);
+      open.event = event;
     }
   }
   respond(now, open, response);
@@ -233,6 +323,7 @@ void FarGateway::Impl::handle_failure(Instant now, UpstreamId id, UpstreamError 
   const Open open = std::move(at->second);
   under_way.erase(at);
   if (open.poll) return handle_polled(now, open.client.value_or(0), nullptr);
+  ++stats.of(open.route.kind).failed;
   std::uint16_t status = 502;
   std::string_view reason = "the server cannot be reached";
   switch (error) {
@@ -252,7 +343,7 @@ void FarGateway::Impl::handle_failure(Instant now, UpstreamId id, UpstreamError 
   respond(now, open, error_response(open.route.matrix, status, reason));
 }
 
-void FarGateway::Impl::poll(Instant now, std::size_t client) {
+void FarGateway::Impl::poll(Instant now, std::uint64_t client) {
   const auto at = pollers.find(client);
   if (at == pollers.end() || at->second.under_way != 0) return;
   Poller& poller = at->second;
@@ -268,45 +359,58 @@ void FarGateway::Impl::poll(Instant now, std::size_t client) {
     request.headers.emplace_back("authorization", token->second);
   Open open;
   open.poll = true;
+  open.route = {.kind = RouteKind::sync, .matrix = true, .room = {}, .subject = {}};
   open.client = client;
   poller.under_way = ask(now, std::move(open), std::move(request), options.poll_timeout);
 }
 
-void FarGateway::Impl::handle_polled(Instant now, std::size_t client, const HttpResponse* response) {
+void FarGateway::Impl::handle_polled(Instant now, std::uint64_t client, const HttpResponse* response) {
   const auto at = pollers.find(client);
   if (at == pollers.end()) return;
   Poller& poller = at->second;
   poller.under_way = 0;
   const std::string_view body = response == nullptr ? std::string_view() : as_text(response->body);
-  const std::string next(json_string(body, "next_batch"));
+  const std::string next(json_text(body, "next_batch"));
   if (response == nullptr || response->status != 200 || next.empty()) {
     if (response != nullptr && response->status == 401) {
-      pollers.erase(at);  // the client hears of it with its next request
+      push(now, client, *response);  // whoever polls there is to hear of it
+      forget_client(client);
       return;
     }
     poller.next = now + options.poll_retry * (1LL << std::min(poller.failures++, 4u));
     return;
   }
   poller.failures = 0;
-  const bool news = next != poller.since && !is_empty_sync(body);
-  poller.since = next;
+  const std::string counts = key_counts(body);
+  const bool news = next != poller.since && (!is_empty_sync(body) || counts != poller.counts);
   if (!news) {
+    poller.since = next;
     poller.next = now + kPollPause;
     return;
   }
-  HttpResponse out = *response;
-  if (client != 0) out.headers.emplace_back("~", fmt::format("{}", client));
-  link::Message message = response_text(out, options.more_headers);
-  mark_transactions(message.text, transaction_prefix(connection));
-  const auto push = link.push(now, std::move(message), {});
-  if (!push) {
-    pollers.erase(at);
-    return;
-  }
-  unread[*push] = client;
-  ++poller.unread;
-
+  poller.counts = counts;
+  poller.since = next;
+  push(now, client, *response);
   poll(now, client);
+}
+
+void FarGateway::Impl::push(Instant now, std::uint64_t client, HttpResponse response) {
+  if (client != 0) response.headers.emplace_back("~", fmt::format("{}", client));
+  link::Message message = response_text(response, options.more_headers);
+  mark_transactions(message.text, transaction_prefix(connection));
+  const auto id = message.text.size() > kMaxText ? Result<link::PushId>(Error{ErrorKind::limit_reached, ""})
+                                                 : link.push(now, std::move(message), {});
+  if (!id) return stop_polling(client);  // its next poll asks from where it stands
+  ++stats.pushes;
+  stats.push_bytes += response.body.size();
+  unread[*id] = client;
+  ++pollers.at(client).unread;
+}
+
+void FarGateway::Impl::handle_forgot() {
+  while (!pollers.empty()) stop_polling(pollers.begin()->first);
+  tokens.clear();
+  unread.clear();
 }
 
 void FarGateway::Impl::drain(Instant now) {
@@ -316,12 +420,14 @@ void FarGateway::Impl::drain(Instant now) {
     } else if (const auto* delivered = std::get_if<link::PushDelivered>(&*event)) {
       const auto at = unread.find(delivered->id);
       if (at == unread.end()) continue;
-      const std::size_t client = at->second;
+      const std::uint64_t client = at->second;
       unread.erase(at);
       if (const auto poller = pollers.find(client); poller != pollers.end()) {
         if (poller->second.unread > 0) --poller->second.unread;
         if (poller->second.next.is_never()) poll(now, client);
       }
+    } else if (std::holds_alternative<link::PeerForgot>(*event)) {
+      handle_forgot();
     }
   }
 }
@@ -371,10 +477,10 @@ void FarGateway::handle_timeout(Instant now) {
     impl_->withdrawn.push_back(id);
     impl_->handle_failure(now, id, UpstreamError::timed_out);
   }
-  std::vector<std::size_t> due;
+  std::vector<std::uint64_t> due;
   for (const auto& [client, poller] : impl_->pollers)
     if (poller.next <= now) due.push_back(client);
-  for (const std::size_t client : due) impl_->poll(now, client);
+  for (const std::uint64_t client : due) impl_->poll(now, client);
 }
 
 std::optional<link::LinkTransmit> FarGateway::poll_transmit(Instant now) {
@@ -390,6 +496,13 @@ Deadline FarGateway::next_deadline() const {
   return deadline;
 }
 
+GatewayStats FarGateway::stats() const {
+  GatewayStats stats = impl_->stats;
+  for (const auto& [id, open] : impl_->under_way) ++stats.of(open.route.kind).waiting;
+  stats.clients = impl_->tokens.size();
+  stats.streams = impl_->pollers.size();
+  return stats;
+}
 const link::ThinLink& FarGateway::link() const {
   return impl_->link;
 }

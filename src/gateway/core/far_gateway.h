@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gateway/core/http.h"
+#include "gateway/core/stats.h"
 #include "gateway/core/text.h"
 #include "gateway/link/thin_link.h"
 
@@ -25,6 +26,7 @@ struct FarOptions {
   Duration poll_timeout = 30s;         // what upstream long polls ask for
   Duration poll_retry = 10s;           // after a failed poll; doubled up to 16 times of it
   std::size_t max_unread_pushes = 16;  // then polling rests
+  std::size_t max_upstream = 512;      // requests without a response, then 503
 };
 
 struct UpstreamRequest {
@@ -53,6 +55,7 @@ class FarGateway {
   std::optional<link::LinkTransmit> poll_transmit(Instant now);
   Deadline next_deadline() const;
 
+  GatewayStats stats() const;
   const link::ThinLink& link() const;
   link::ThinLink& link();
 

@@ -25,6 +25,10 @@ struct HttpResponse {
   Bytes body;
 };
 
+// Bytes of it in HTTP/1.1, nearly.
+std::size_t http_size(const HttpRequest& request);
+std::size_t http_size(const HttpResponse& response);
+
 // First value of a header, "" when there is none. Names are compared without case.
 std::string_view header_value(const Headers& headers, std::string_view name);
 bool has_header(const Headers& headers, std::string_view name);

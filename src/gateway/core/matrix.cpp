@@ -54,34 +54,91 @@ std::string escaped(std::string_view text) {
 
 }  // namespace
 
+std::string_view to_text(RouteKind kind) {
+  constexpr std::array<std::string_view, kRouteKinds> kNames{
+      "other",  "plain",    "login", "logout", "send",   "typing",    "receipt",
+      "marker", "presence", "sync",  "media",  "avatar", "federation"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
+
+namespace {
+
+bool is_media(const std::vector<std::string_view>& path) {
+  return path[1] == "media" || (path.size() > 4 && path[1] == "client" && path[3] == "media");
+}
+
+RouteInfo classify_room(std::string_view method, const std::vector<std::string_view>& path) {
+  RouteInfo info{.kind = RouteKind::plain, .matrix = true, .room = std::string(path[4]), .subject = {}};
+  const std::string_view action = path[5];
+  if (method == "PUT" && (action == "send" || action == "redact") && path.size() == 8)
+    info.kind = RouteKind::transaction;
+  if (method == "PUT" && action == "typing" && path.size() == 7) {
+    info.kind = RouteKind::typing;
+    info.subject = info.room;
+  }
+  if (method == "POST" && action == "receipt" && path.size() == 8) {
+    info.kind = RouteKind::receipt;
+    info.subject = info.room + "/" + std::string(path[6]);
+  }
+  if (method == "POST" && action == "read_markers" && path.size() == 6) {
+    info.kind = RouteKind::marker;
+    info.subject = info.room;
+  }
+  return info;
+}
+
+}  // namespace
+
 RouteInfo classify(std::string_view method, std::string_view target) {
   RouteInfo info;
   const auto path = segments_of(target);
   if (path.size() < 3 || path[0] != "_matrix") return info;
   info.matrix = true;
   info.kind = RouteKind::plain;
-  if (path[1] == "federation") {
+  if (path[1] == "federation" || path[1] == "key") {
     info.kind = RouteKind::federation;
     return info;
   }
-  if (path[1] == "media" || (path.size() > 4 && path[3] == "media")) {
-    info.kind = target.find("/thumbnail/") != std::string_view::npos ? RouteKind::avatar : RouteKind::media;
+  if (is_media(path)) {
+    const bool small = std::find(path.begin(), path.end(), "thumbnail") != path.end();
+    info.kind = small ? RouteKind::avatar : RouteKind::media;
     return info;
   }
-  if (path[1] != "client" || path.size() < 4) return info;
+  const bool known = path[2] == "r0" || path[2] == "v1" || path[2] == "v3";
+  if (path[1] != "client" || !known || path.size() < 4) return info;
   const std::string_view what = path[3];
-  if (what == "sync" && method == "GET") info.kind = RouteKind::sync;
-  if ((what == "login" || what == "register") && method == "POST") info.kind = RouteKind::login;
-  if (what == "presence" && method == "PUT") info.kind = RouteKind::presence;
+  if (what == "rooms" && path.size() >= 6) return classify_room(method, path);
+  if (what == "sync" && method == "GET" && path.size() == 4) info.kind = RouteKind::sync;
+  if ((what == "login" || what == "register" || what == "refresh") && method == "POST" && path.size() == 4)
+    info.kind = RouteKind::login;
+  if (what == "logout" && method == "POST") info.kind = RouteKind::logout;
+  if (what == "presence" && method == "PUT" && path.size() == 6) {
+    info.kind = RouteKind::presence;
+    info.subject = path[4];
+  }
   if (what == "sendToDevice" && method == "PUT" && path.size() == 6) info.kind = RouteKind::transaction;
-  if (what != "rooms" || path.size() < 7) return info;
-  info.room = path[4];
-  const std::string_view action = path[5];
-  if (method == "PUT" && (action == "send" || action == "redact") && path.size() == 8)
-    info.kind = RouteKind::transaction;
-  if (method == "PUT" && action == "typing") info.kind = RouteKind::typing;
-  if (method == "POST" && action == "receipt") info.kind = RouteKind::receipt;
   return info;
+}
+
+bool may_alias(const RouteInfo& route, std::string_view target) {
+  return route.kind == RouteKind::transaction && !route.room.empty() &&
+         target.find("/send/m.room.encrypted/") == std::string_view::npos;
+}
+
+std::string json_text_of(std::string_view segment) {
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
+  std::string text;
+  for (std::size_t i = 0; i < segment.size(); ++i) {
+    const bool coded = segment[i] == '%' && i + 2 < segment.size() && digit(segment[i + 1]) >= 0 &&
+                       digit(segment[i + 2]) >= 0;
+    text += coded ? static_cast<char>(digit(segment[i + 1]) * 16 + digit(segment[i + 2])) : segment[i];
+    if (coded) i += 2;
+  }
+  return escaped(text);
 }
 
 std::string without_transaction(std::string_view target, std::string& transaction) {
@@ -144,11 +201,134 @@ std::string_view json_string(std::string_view json, std::string_view key) {
   return value.find('\\') == std::string_view::npos ? value : std::string_view{};
 }
 
+namespace {
+
+constexpr std::array<std::string_view, 3> kCounts{"device_one_time_keys_count",
+                                                  "device_unused_fallback_key_types",
+                                                  "org.matrix.msc2732.device_unused_fallback_key_types"};
+
+// Past the string that begins at `at`; npos when it does not end.
+std::size_t after_string(std::string_view json, std::size_t at) {
+  for (++at; at < json.size(); ++at) {
+    if (json[at] == '\\') {
+      ++at;
+    } else if (json[at] == '"') {
+      return at + 1;
+    }
+  }
+  return std::string_view::npos;
+}
+
+std::size_t after_space(std::string_view json, std::size_t at) {
+  while (at < json.size() && (json[at] == ' ' || json[at] == '\n' || json[at] == '\r' || json[at] == '\t'))
+    ++at;
+  return at;
+}
+
+// Past the value that begins at `at`: to the comma or bracket behind it. npos when it does not end.
+std::size_t after_value(std::string_view json, std::size_t at) {
+  std::size_t depth = 0;
+  while (at < json.size()) {
+    const char c = json[at];
+    if (c == '"') {
+      at = after_string(json, at);
+      if (at == std::string_view::npos) return at;
+      continue;
+    }
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') {
+      if (depth == 0) return at;
+      --depth;
+    }
+    if (c == ',' && depth == 0) return at;
+    ++at;
+  }
+  return std::string_view::npos;
+}
+
+// Calls `see` with each member's name and value until it says false; false when the text is no object.
+bool each_member(std::string_view json,
+                 const std::function<bool(std::string_view name, std::string_view value)>& see) {
+  std::size_t at = after_space(json, 0);
+  if (at >= json.size() || json[at] != '{') return false;
+  at = after_space(json, at + 1);
+  while (at < json.size() && json[at] == '"') {
+    const std::size_t end = after_string(json, at);
+    if (end == std::string_view::npos) return false;
+    const std::string_view name = json.substr(at + 1, end - at - 2);
+    at = after_space(json, end);
+    if (at >= json.size() || json[at] != ':') return false;
+    const std::size_t begin = after_space(json, at + 1);
+    at = after_value(json, begin);
+    if (at == std::string_view::npos) return false;
+    std::string_view value = json.substr(begin, at - begin);
+    while (!value.empty() && after_space(value, value.size() - 1) == value.size()) value.remove_suffix(1);
+    if (!see(name, value)) return true;
+    if (json[at] != ',') break;
+    at = after_space(json, at + 1);
+  }
+  return at < json.size() && json[at] == '}';
+}
+
+// Lists and objects in which nothing stands, two deep at most: a room's ID would be news.
+bool is_hollow(std::string_view value) {
+  std::size_t depth = 0;
+  for (std::size_t at = 0; at < value.size();) {
+    const char c = value[at];
+    if (c == '"') {
+      at = after_string(value, at);
+      if (at == std::string_view::npos) return false;
+      at = after_space(value, at);
+      if (at >= value.size() || value[at] != ':') return false;
+      continue;
+    }
+    if (c == '{' || c == '[') {
+      if (++depth > 2) return false;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    } else if (c != ',' && c != ':' && after_space(value, at) == at) {
+      return false;
+    }
+    ++at;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string_view json_member(std::string_view json, std::string_view key) {
+  std::string_view found;
+  each_member(json, [&](std::string_view name, std::string_view value) {
+    if (name == key) found = value;
+    return name != key;
+  });
+  return found;
+}
+
+std::string_view json_text(std::string_view json, std::string_view key) {
+  const std::string_view value = json_member(json, key);
+  if (value.size() < 2 || value.front() != '"' || value.find('\\') != std::string_view::npos) return {};
+  return value.substr(1, value.size() - 2);
+}
+
 bool is_empty_sync(std::string_view body) {
-  constexpr std::array<std::string_view, 5> kNews{"\"rooms\"", "\"presence\"", "\"to_device\"",
-                                                  "\"account_data\"", "\"device_lists\""};
-  return std::none_of(kNews.begin(), kNews.end(),
-                      [&](std::string_view key) { return body.find(key) != std::string_view::npos; });
+  bool empty = true;
+  const bool good = each_member(body, [&](std::string_view name, std::string_view value) {
+    const bool counted = std::find(kCounts.begin(), kCounts.end(), name) != kCounts.end();
+    empty = name == "next_batch" || counted || is_hollow(value);
+    return empty;
+  });
+  return good && empty;
+}
+
+std::string key_counts(std::string_view body) {
+  std::string counts;
+  each_member(body, [&](std::string_view name, std::string_view value) {
+    if (std::find(kCounts.begin(), kCounts.end(), name) != kCounts.end())
+      counts += fmt::format(R"(,"{}":{})", name, value);
+    return true;
+  });
+  return counts;
 }
 
 void add_secret(link::Message& message, std::size_t text_position, std::string_view secret) {
@@ -244,7 +424,10 @@ link::LinkOptions link_options(link::LinkOptions base, bool matrix, bool alias_e
     const std::string_view line = text.substr(0, text.find('\n'));
     const std::string_view target = line.substr(std::min(line.find(' ') + 1, line.size()));
     if (line.starts_with("POST ") || line.starts_with("PATCH ")) return true;
-    return line.starts_with("PUT ") && target.substr(0, target.find('?')).ends_with("/~");
+    if (!line.starts_with("PUT ")) return false;
+    std::string transaction;
+    without_transaction(target, transaction);
+    return transaction.starts_with('~');
   };
   if (!matrix) return base;
   base.push_request = to_bytes(as_bytes("GET /_matrix/client/r0/sync\n\n"));
@@ -257,7 +440,8 @@ link::LinkOptions link_options(link::LinkOptions base, bool matrix, bool alias_e
     if (route.kind == RouteKind::typing || route.kind == RouteKind::receipt ||
         route.kind == RouteKind::presence)
       return to_bytes(as_bytes("200\n\n{}"));
-    if (route.kind != RouteKind::transaction || !alias_events || route.room.empty()) return std::nullopt;
+    if (route.kind == RouteKind::marker) return to_bytes(as_bytes("200\n\n{}"));
+    if (!alias_events || !may_alias(route, line)) return std::nullopt;
     return to_bytes(as_bytes("200\n\n{\"event_id\":\"\x03\"}"));
   };
   return base;

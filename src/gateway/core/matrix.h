@@ -20,22 +20,28 @@ inline constexpr char kNumberMark = '\x02';  // "\x02<number>": a transaction's 
 inline constexpr char kAliasMark = '\x03';   // the event ID that a send's answer would have had
 
 enum class RouteKind : std::uint8_t {
-  other,        // not Matrix, or nothing special
-  plain,        // Matrix, nothing special
-  login,        // its response brings a token
+  other,  // not Matrix, or nothing special
+  plain,  // Matrix, nothing special
+  login,  // its response brings a token
+  logout,
   transaction,  // PUT …/{txnId}: repeatable by its ID
   typing,
   receipt,
+  marker,  // as a receipt, but never lost
   presence,
   sync,
   media,
   avatar,
   federation,
 };
+inline constexpr std::size_t kRouteKinds = 13;
+std::string_view to_text(RouteKind kind);
+
 struct RouteInfo {
   RouteKind kind = RouteKind::other;
   bool matrix = false;
-  std::string room;  // typing, receipt
+  std::string room;     // as spelled
+  std::string subject;  // what a later one of the same subject supersedes
 };
 RouteInfo classify(std::string_view method, std::string_view target);
 
@@ -43,14 +49,27 @@ RouteInfo classify(std::string_view method, std::string_view target);
 std::string without_transaction(std::string_view target, std::string& transaction);
 std::string with_transaction(std::string_view target, std::string_view transaction);
 
+// Whether an event that this request makes may be known by an alias at first: not in encrypted rooms, whose
+// clients refer to it before its echo comes.
+bool may_alias(const RouteInfo& route, std::string_view target);
+
+// "m%2f1" as it stands in a JSON string: `m/1`.
+std::string json_text_of(std::string_view segment);
+
 // Value of a query parameter, as spelled; "" when absent.
 std::string_view query_value(std::string_view target, std::string_view name);
 std::string without_query(std::string_view target, std::string_view name);
 
 // First string value of `"key":"…"` in a JSON text, unescaped only in so far as it has no escapes; "" else.
 std::string_view json_string(std::string_view json, std::string_view key);
-// A sync response that only moves next_batch.
+// Value of a member of a JSON text that is an object, as it is spelled; "" when absent.
+std::string_view json_member(std::string_view json, std::string_view key);
+// The same of a string without escapes; "" else.
+std::string_view json_text(std::string_view json, std::string_view key);
+// A sync response that only moves next_batch (and says how many keys are left, see key_counts).
 bool is_empty_sync(std::string_view body);
+// Its members that say how many one-time keys are left, as `,"name":value` each: a client must not miss them.
+std::string key_counts(std::string_view body);
 
 // Moves values of secret keys (access_token, refresh_token, password) out of the text to the front of the
 // tail, and back. reveal: false when text and tail do not fit.

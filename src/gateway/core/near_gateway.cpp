@@ -3,23 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
-#include <map>
+#include <charconv>
 
 #include "gateway/core/near_gateway_impl.h"
 
 namespace ravine::gateway::core {
 namespace {
 
-constexpr std::size_t kMaxClients = 256;
-constexpr std::size_t kMaxSends = 1024;  // transactions that a client may ask about again
+constexpr std::size_t kMaxSends = 1024;       // transactions that a client may ask about again
+constexpr std::size_t kMaxKeptAnswer = 4096;  // bytes of such a transaction's answer
 constexpr std::uint8_t kSendPriority = 2, kOrdinaryPriority = 4, kMediaPriority = 6, kQuietPriority = 5;
-constexpr Duration kMaxPoll = 300s;
 constexpr std::size_t kQuietAnswer = 96;  // bytes of a send's answer, about
-
-HttpResponse json(std::string_view body) {
-  return {200, {{"content-type", "application/json"}}, to_bytes(as_bytes(body))};
-}
+constexpr unsigned kMaxRepeated = 2;
 
 // FNV-1a: names a transaction across a restart of this gateway.
 std::uint64_t hash_of(std::string_view a, std::string_view b) {
@@ -31,27 +26,58 @@ std::uint64_t hash_of(std::string_view a, std::string_view b) {
   return hash | 1;
 }
 
+std::uint64_t number_of(std::string_view digits) {
+  std::uint64_t number = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  return number;
+}
+
+// Between the first line and the headers. `secret` goes into the tail.
+void add_own_line(link::Message& message, std::string line, std::string_view secret) {
+  const auto head = std::find(message.text.begin(), message.text.end(), '\n') - message.text.begin() + 1;
+  line += secret.empty() ? "\n" : " \n";
+  message.text.insert(message.text.begin() + head, line.begin(), line.end());
+  if (!secret.empty()) add_secret(message, static_cast<std::size_t>(head) + line.size() - 1, secret);
+}
+
 }  // namespace
+
+HttpResponse json_response(std::string_view body) {
+  return {200, {{"content-type", "application/json"}}, to_bytes(as_bytes(body))};
+}
 
 NearGateway::Impl::Impl(NearOptions given, link::ThinLink thin)
     : options(std::move(given)), link(std::move(thin)) {
   connection = encode_hex(link.channel().connection_id());
   for (auto& kept : link.restored_responses()) {
-    restore_text(kept.response, kept.identity);
-    auto response = parse_response_text(kept.response);
-    if (response && response->status < 300) sends[kept.token].done = std::move(*response);
+    Send& send = sends[kept.token];
+    send.identity = kept.identity;
+    auto response = read_response(std::move(kept.response), send.identity);
+    if (response && response->status < 300) send.done = std::move(*response);
     send_order.push_back(kept.token);
   }
   for (const auto& restored : link.restored_requests()) {
     if (restored.token == 0) continue;
-    sends[restored.token].request = restored.id;
-    pending[restored.id] = Pending{.send = restored.token};
+    Send& send = sends[restored.token];
+    send.request = restored.id;
+    send.identity = restored.identity;
+    // One that was a repetition already names the first.
+    const std::string_view text = as_text(restored.message.text);
+    std::string transaction;
+    without_transaction(text.substr(0, std::min(text.find('\n'), text.size())), transaction);
+    if (transaction.size() > 1 && transaction[0] == '~') send.identity = number_of(transaction.substr(1));
+    send_order.push_back(restored.token);
+    pending[restored.id] = Pending{.kind = RouteKind::transaction, .send = restored.token};
   }
 }
 
-void NearGateway::Impl::answer(HttpId id, HttpResponse response) {
+void NearGateway::Impl::answer(Instant now, HttpId id, HttpResponse response) {
   const auto at = http.find(id);
   if (at == http.end()) return;
+  RouteCounters& counters = stats.of(at->second.route.kind);
+  ++counters.exchanges;
+  counters.response_bytes += http_size(response);
+  counters.time += now - at->second.since;
   if (at->second.cors) {
     response.headers.emplace_back("access-control-allow-origin", "*");
     response.headers.emplace_back("access-control-expose-headers", "*");
@@ -60,27 +86,35 @@ void NearGateway::Impl::answer(HttpId id, HttpResponse response) {
   answers.push_back({id, std::move(response)});
 }
 
-void NearGateway::Impl::refuse(HttpId id, std::uint16_t status, std::string_view reason) {
+void NearGateway::Impl::refuse(Instant now, HttpId id, std::uint16_t status, std::string_view reason) {
   const auto at = http.find(id);
-  if (at != http.end()) answer(id, error_response(at->second.route.matrix, status, reason));
+  if (at == http.end()) return;
+  ++stats.of(at->second.route.kind).failed;
+  answer(now, id, error_response(at->second.route.matrix, status, reason));
 }
 
-// The token's number on this link; a new one is sent along until an answer shows that it arrived.
-std::optional<std::size_t> NearGateway::Impl::client_of(std::string_view authorization) {
-  for (std::size_t i = 0; i < clients.size(); ++i)
-    if (clients[i].authorization == authorization) return i;
-  for (std::size_t i = 0; i < clients.size(); ++i) {
-    if (!clients[i].authorization.empty()) continue;
-    clients[i] = Client{std::string(authorization)};
-    return i;
+// The token's number on this link. The one that was not used for the longest time makes room.
+std::optional<std::uint64_t> NearGateway::Impl::client_of(Instant now, std::string_view authorization) {
+  auto oldest = clients.end();
+  for (auto at = clients.begin(); at != clients.end(); ++at) {
+    if (at->second.authorization == authorization) {
+      at->second.used = now;
+      return at->first;
+    }
+    const bool idle = !streams.contains(at->second.authorization);
+    if (idle && (oldest == clients.end() || at->second.used < oldest->second.used)) oldest = at;
   }
-  if (clients.size() == kMaxClients) return std::nullopt;
-  clients.push_back(Client{std::string(authorization)});
-  return clients.size() - 1;
+  if (clients.size() >= kMaxClients) {
+    if (oldest == clients.end()) return std::nullopt;
+    clients.erase(oldest);
+  }
+  clients[next_client] = {std::string(authorization), false, now};
+  return next_client++;
 }
 
-bool NearGateway::Impl::answer_locally(HttpId id, const HttpRequest& request) {
+bool NearGateway::Impl::answer_locally(Instant now, HttpId id, const HttpRequest& request) {
   const Http& entry = http.at(id);
+  RouteCounters& counters = stats.of(entry.route.kind);
   if (options.cors && request.method == "OPTIONS" && has_header(request.headers, "origin") &&
       has_header(request.headers, "access-control-request-method")) {
     HttpResponse response{204, {}, {}};
@@ -89,36 +123,45 @@ bool NearGateway::Impl::answer_locally(HttpId id, const HttpRequest& request) {
     response.headers.emplace_back("access-control-allow-headers",
                                   "X-Requested-With, Content-Type, Authorization, Date");
     response.headers.emplace_back("access-control-max-age", "86400");
-    answer(id, std::move(response));
+    ++counters.local;
+    answer(now, id, std::move(response));
     return true;
   }
   const auto& suppress = options.suppress;
   const RouteKind kind = entry.route.kind;
-  if ((kind == RouteKind::typing && suppress.typing) || (kind == RouteKind::receipt && suppress.receipts) ||
+  const bool receipt = kind == RouteKind::receipt || kind == RouteKind::marker;
+  if ((kind == RouteKind::typing && suppress.typing) || (receipt && suppress.receipts) ||
       (kind == RouteKind::presence && suppress.presence)) {
-    answer(id, json("{}"));
+    ++counters.local;
+    answer(now, id, json_response("{}"));
     return true;
   }
   if (kind == RouteKind::avatar && suppress.avatars) {
-    refuse(id, 404, "avatars are not carried over this link");
+    ++counters.local;
+    refuse(now, id, 404, "avatars are not carried over this link");
     return true;
   }
   return false;
 }
 
 void NearGateway::Impl::handle_request(Instant now, HttpId id, HttpRequest request) {
-  http[id] = Http{.route = options.matrix ? classify(request.method, request.target) : RouteInfo{},
-                  .cors = options.cors && has_header(request.headers, "origin")};
+  Http entry{.route = options.matrix ? classify(request.method, request.target) : RouteInfo{},
+             .since = now,
+             .cors = options.cors && has_header(request.headers, "origin")};
+  stats.of(entry.route.kind).request_bytes += http_size(request);
+  http[id] = std::move(entry);
   if (const auto refusal =
           check_request(request, {options.max_target, options.max_headers, options.max_body}))
-    return refuse(id, refusal->status, refusal->reason);
-  if (http.size() > options.max_waiting) return refuse(id, 503, "too many requests wait for the slow link");
-  if (answer_locally(id, request)) return;
+    return refuse(now, id, refusal->status, refusal->reason);
+  if (http.size() > options.max_waiting)
+    return refuse(now, id, 503, "too many requests wait for the slow link");
+  if (answer_locally(now, id, request)) return;
   Call call;
   call.id = id;
   call.authorization = header_value(request.headers, "authorization");
   if (call.authorization.starts_with("X-Matrix ")) call.authorization.clear();
   const RouteInfo& route = http.at(id).route;
+  call.route = route;
   if (route.matrix && call.authorization.empty()) {
     const std::string_view token = query_value(request.target, "access_token");
     if (!token.empty()) {
@@ -134,6 +177,7 @@ void NearGateway::Impl::handle_request(Instant now, HttpId id, HttpRequest reque
       return handle_send(now, std::move(call));
     case RouteKind::typing:
     case RouteKind::receipt:
+    case RouteKind::marker:
     case RouteKind::presence:
       return handle_quiet(now, std::move(call));
     default: {
@@ -142,105 +186,142 @@ void NearGateway::Impl::handle_request(Instant now, HttpId id, HttpRequest reque
                                                                                        : kOrdinaryPriority;
       how.expected_bytes = 1200;
       how.may_merge = route.kind != RouteKind::login;
-      forward(now, std::move(call), std::move(how));
+      forward(now, std::move(call), std::move(how), {});
     }
   }
 }
 
 // Typing, receipts, presence: nobody waits for their answers, and only the latest one matters.
 void NearGateway::Impl::handle_quiet(Instant now, Call call) {
-  const RouteInfo route = http.at(call.id).route;
   link::RequestOptions how;
   how.priority = kQuietPriority;
-  how.one_way = true;
-  how.replace_key = fmt::format("{}:{}:{}", static_cast<int>(route.kind), route.room, call.authorization);
+  how.one_way = call.route.kind != RouteKind::marker;
+  how.replace_key = fmt::format("{}:{}:{}:{}", to_text(call.route.kind), call.route.subject,
+                                json_text(as_text(call.request.body), "thread_id"), call.authorization);
   const HttpId id = call.id;
-  const auto client = client_of(call.authorization);
-  if (!client || !clients[*client].known) {
+  const auto client = client_of(now, call.authorization);
+  if (!client || !clients.at(*client).known) {
     how.one_way = false;  // a token's first request wants its answer
-    forward(now, std::move(call), std::move(how));
+    forward(now, std::move(call), std::move(how), {});
     return;
   }
   call.id = 0;
-  forward(now, std::move(call), std::move(how));
-  answer(id, json("{}"));
+  forward(now, std::move(call), std::move(how), {});
+  answer(now, id, json_response("{}"));
 }
 
 void NearGateway::Impl::handle_send(Instant now, Call call) {
   const std::uint64_t key = hash_of(call.authorization, call.request.target);
-  Send& send = sends[key];
-  if (send.done) return answer(call.id, *send.done);
+  std::string transaction;
+  call.request.target = without_transaction(call.request.target, transaction);
+  const auto [at, fresh] = sends.try_emplace(key);
+  Send& send = at->second;
+  send.transaction = json_text_of(transaction);
+  if (send.done) {
+    ++stats.of(call.route.kind).local;
+    return answer(now, call.id, *send.done);
+  }
   if (send.request != 0) {
     // The same transaction again: the client lost patience or its connection, not we the request.
-    pending[send.request].send = key;
     pending[send.request].waiting.push_back(call.id);
     return;
   }
-  send_order.push_back(key);
-  std::string transaction;
-  call.request.target = without_transaction(call.request.target, transaction);
-  send.transaction = transaction;
+  if (fresh) send_order.push_back(key);
+  // It may have run: the server is to know it by the same ID.
+  if (send.identity != 0)
+    call.request.target = with_transaction(call.request.target, fmt::format("~{}", send.identity));
   link::RequestOptions how;
   how.priority = kSendPriority;
   how.token = key;
   how.expected_bytes = kQuietAnswer;
-  const std::string room = http.at(call.id).route.room;
-  const std::string authorization = call.authorization;
-  send.request = forward(now, std::move(call), std::move(how), key);
-  if (send.request == 0) sends.erase(key);
+  Pending entry;
+  entry.send = key;
+  const link::RequestId id = forward(now, std::move(call), std::move(how), std::move(entry));
+  sends[key].request = id;
+  forget_old_sends();
+}
+
+void NearGateway::Impl::forget_old_sends() {
   while (send_order.size() > kMaxSends) {
     const auto oldest = sends.find(send_order.front());
-    if (oldest != sends.end() && oldest->second.request != 0) break;
+    if (oldest != sends.end() && oldest->second.request != 0) return;
     if (oldest != sends.end()) sends.erase(oldest);
     send_order.pop_front();
   }
 }
 
+// Says whose token the request is made with. False: refused, and answered so.
+bool NearGateway::Impl::name_client(Instant now, const Call& call, link::Message& message, Pending& entry,
+                                    link::RequestOptions& how) {
+  if (call.authorization.empty()) {
+    if (call.route.kind == RouteKind::login) {
+      entry.login = next_client++;
+      add_own_line(message, fmt::format("~: -{}", *entry.login), {});
+    } else {
+      add_own_line(message, "~: -", {});  // without a word, the first client's token would be taken
+    }
+    return true;
+  }
+  entry.client = client_of(now, call.authorization);
+  if (!entry.client) {
+    refuse(now, call.id, 503, "too many different access tokens use this link");
+    return false;
+  }
+  // A later process gives its numbers to others: what it sends of ours names the token itself.
+  how.after_restart = message;
+  add_own_line(*how.after_restart, "~: -", call.authorization);
+  const bool known = clients.at(*entry.client).known;
+  if (!known || *entry.client != 0)
+    add_own_line(message, fmt::format("~: {}", *entry.client), known ? "" : call.authorization);
+  return true;
+}
+
 // Hands a request to the link. 0: refused, and answered so.
-link::RequestId NearGateway::Impl::forward(Instant now, Call call, link::RequestOptions how,
-                                           std::uint64_t send) {
-  const RouteInfo route = call.id != 0 ? http.at(call.id).route : RouteInfo{};
+link::RequestId NearGateway::Impl::forward(Instant now, Call call, link::RequestOptions how, Pending entry) {
   link::Message message = request_text(call.request, options.more_headers);
   if (options.matrix) hide_secrets(message);
-  Pending entry;
-  entry.send = send;
-  if (call.id != 0) entry.waiting.push_back(call.id);
-  entry.one_way = how.one_way;
-  std::string line;
-  std::optional<std::size_t> client;
-  if (!call.authorization.empty()) {
-    client = client_of(call.authorization);
-    if (!client) {
-      if (call.id != 0) refuse(call.id, 503, "too many different access tokens use this link");
-      return 0;
-    }
-    entry.client = client;
-    if (!clients[*client].known || *client != 0) line = fmt::format("~: {}", *client);
-  } else if (route.kind == RouteKind::login) {
-    client = client_of(fmt::format("login {}", call.id));
-    if (client) line = fmt::format("~: -{}", *client);
-    entry.login = client;
-  } else {
-    line = "~: -";  // without a word, the first client's token would be taken
-  }
-  if (!line.empty()) {
-    const auto head = std::find(message.text.begin(), message.text.end(), '\n') - message.text.begin() + 1;
-    const bool tell = entry.client && !clients[*client].known;
-    const std::string whole = line + "\n";
-    message.text.insert(message.text.begin() + head, whole.begin(), whole.end());
-    if (tell) add_secret(message, static_cast<std::size_t>(head) + line.size(), call.authorization);
-  }
+  if (call.id != 0 && entry.waiting.empty()) entry.waiting.push_back(call.id);
+  entry.kind = call.route.kind;
+  if (!name_client(now, call, message, entry, how)) return 0;
   how.patience = options.gateway_timeout;
-  entry.again = std::make_shared<Call>(call);
+  how.may_merge = call.route.kind != RouteKind::login;
   const auto id = link.request(now, std::move(message), how);
   if (!id) {
-    if (call.id != 0)
-      refuse(call.id, id.error().kind == ErrorKind::limit_reached ? 503 : 502, id.error().message);
+    const std::uint16_t status = id.error().kind == ErrorKind::limit_reached ? 503 : 502;
+    for (const HttpId waiting : entry.waiting) refuse(now, waiting, status, id.error().message);
     return 0;
   }
+  how.after_restart.reset();
+  entry.call = std::make_shared<Call>(std::move(call));
   entry.options = std::move(how);
   pending[*id] = std::move(entry);
   return *id;
+}
+
+// The client went away. What it asked for goes nowhere if that makes no difference to the server.
+void NearGateway::Impl::withdraw(Instant now, HttpId id) {
+  http.erase(id);
+  for (auto& [key, stream] : streams)
+    std::erase_if(stream.polls, [&](const auto& poll) { return poll.id == id; });
+  for (auto& [request, entry] : pending) {
+    if (std::erase(entry.waiting, id) == 0) continue;
+    const bool wanted = !entry.waiting.empty() || entry.send != 0 || entry.login || entry.sync;
+    if (wanted || !entry.call ||
+        (entry.call->request.method != "GET" && entry.call->request.method != "HEAD"))
+      return;
+    const link::RequestId gone = request;
+    pending.erase(gone);
+    link.cancel(now, gone);
+    return;
+  }
+}
+
+// What the link still follows up may have clients that came later than it.
+void NearGateway::Impl::handle_late(Instant now) {
+  std::vector<HttpId> late;
+  for (const auto& [id, entry] : http)
+    if (!entry.held && entry.since + options.gateway_timeout <= now) late.push_back(id);
+  for (const HttpId id : late) refuse(now, id, 504, "the other gateway did not answer in time");
 }
 
 void NearGateway::Impl::handle_ended(Instant now, link::RequestEnded ended) {
@@ -248,66 +329,87 @@ void NearGateway::Impl::handle_ended(Instant now, link::RequestEnded ended) {
   if (at == pending.end()) return;
   Pending entry = std::move(at->second);
   pending.erase(at);
-  if (entry.send != 0) sends[entry.send].request = 0;
+  RouteCounters& counters = stats.of(entry.kind);
+  counters.link_bytes_out += ended.bytes_out;
+  counters.link_bytes_in += ended.bytes_in;
+  counters.copies += ended.copies;
+  if (entry.send != 0) {
+    Send& send = sends[entry.send];
+    send.request = 0;
+    if (send.identity == 0) send.identity = ended.identity;
+  }
   if (ended.end == link::RequestEnd::answered) return deliver(now, std::move(entry), std::move(ended));
-  if (entry.login) clients[*entry.login] = {};
-  if (entry.one_way) return;
-  std::uint16_t status = 504;
-  std::string_view reason = "the other gateway did not answer in time";
   if (ended.end == link::RequestEnd::replaced) {
-    for (const HttpId id : entry.waiting) answer(id, json("{}"));
+    for (const HttpId id : entry.waiting) answer(now, id, json_response("{}"));
     return;
   }
+  std::uint16_t status = 504;
+  std::string_view reason = "the other gateway did not answer in time";
   if (ended.end == link::RequestEnd::failed) {
     status = 502;
     reason = "this gateway could not write its journal";
   }
-  for (const HttpId id : entry.waiting) refuse(id, status, reason);
-  for (const Call& call : entry.syncs) refuse(call.id, status, reason);
+  for (const HttpId id : entry.waiting) refuse(now, id, status, reason);
 }
 
 void NearGateway::Impl::deliver(Instant now, Pending entry, link::RequestEnded ended) {
-  restore_text(ended.response, ended.identity);
-  auto parsed = parse_response_text(ended.response);
+  std::uint64_t identity = entry.send != 0 ? sends[entry.send].identity : ended.identity;
+  auto parsed = read_response(std::move(ended.response), identity);
   if (!parsed) {
-    for (const HttpId id : entry.waiting) refuse(id, 502, parsed.error().message);
+    for (const HttpId id : entry.waiting) refuse(now, id, 502, parsed.error().message);
     return;
   }
-  HttpResponse response = std::move(*parsed);
-  if (response.status == kTokenForgotten) {
-    // It was not run. One of a process before is dropped: its client asks again.
-    if (entry.client) clients[*entry.client].known = false;
-    if (!entry.again) {
-      for (const HttpId id : entry.waiting) refuse(id, 503, "not sent yet; send it again");
-      return;
-    }
-    for (const HttpId id : entry.waiting) {
-      Call call = *entry.again;
-      call.id = id;
-      link::RequestOptions how = entry.options;
-      const link::RequestId again = forward(now, std::move(call), std::move(how), entry.send);
-      if (entry.send != 0) sends[entry.send].request = again;
-      if (again != 0 && entry.sync) pending[again].sync = entry.sync;
-    }
-    return;
-  }
-  if (entry.client) {
-    clients[*entry.client].known = response.status != 401;
-    if (response.status == 401) clients[*entry.client] = {};
-  }
-  if (entry.login) {
-    const std::string_view token = json_string(as_text(response.body), "access_token");
-    clients[*entry.login] = {};
-    if (response.status == 200 && !token.empty())
-      clients[*entry.login] = {.authorization = "Bearer " + std::string(token), .known = true};
-  }
+  const HttpResponse response = std::move(*parsed);
+  if (response.status == kTokenForgotten) return repeat_with_token(now, std::move(entry));
+  note_tokens(now, entry, response);
   if (entry.sync && response.status == 200) begin_stream(now, *entry.sync, response);
-  if (entry.send != 0) {
-    Send& send = sends[entry.send];
-    if (response.status < 300) send.done = response;
-    send.identity = ended.identity;
+  if (entry.send != 0 && response.status < 300 && http_size(response) <= kMaxKeptAnswer)
+    sends[entry.send].done = response;
+  for (const HttpId id : entry.waiting) answer(now, id, response);
+}
+
+void NearGateway::Impl::repeat_with_token(Instant now, Pending entry) {
+  if (entry.client)
+    if (const auto client = clients.find(*entry.client); client != clients.end())
+      client->second.known = false;
+  std::erase_if(entry.waiting, [this](HttpId id) { return !http.contains(id); });
+  if (!entry.call || entry.call->repeated >= kMaxRepeated || (entry.waiting.empty() && entry.send == 0)) {
+    for (const HttpId id : entry.waiting) refuse(now, id, 503, "not sent yet; send it again");
+    return;
   }
-  for (const HttpId id : entry.waiting) answer(id, response);
+  Call call = *entry.call;
+  call.id = entry.waiting.empty() ? 0 : entry.waiting.front();
+  ++call.repeated;
+  link::RequestOptions how = std::move(entry.options);
+  const std::uint64_t send = entry.send;
+  // One that runs under its identity elsewhere as well is the same transaction to the server.
+  if (send != 0 && sends[send].identity != 0)
+    call.request.target = with_transaction(call.request.target, fmt::format("~{}", sends[send].identity));
+  entry.call.reset();
+  const link::RequestId again = forward(now, std::move(call), std::move(how), std::move(entry));
+  if (send != 0) sends[send].request = again;
+}
+
+// What a response says about its token.
+void NearGateway::Impl::note_tokens(Instant now, const Pending& entry, const HttpResponse& response) {
+  const std::string_view body = as_text(response.body);
+  if (entry.client) {
+    if (const auto client = clients.find(*entry.client); client != clients.end()) {
+      const bool out = entry.kind == RouteKind::logout && response.status == 200;
+      client->second.known = response.status != 401 && !out;
+      if (out || (response.status == 401 && json_text(body, "errcode") == "M_UNKNOWN_TOKEN")) {
+        const std::string key = client->second.authorization;
+        clients.erase(client);
+        end_stream(now, key, out ? error_response(true, 401, "logged out") : response);
+      }
+    }
+  }
+  if (!entry.login) return;
+  const std::string_view token = json_text(body, "access_token");
+  if (response.status != 200 || token.empty() || clients.size() >= kMaxClients) return;
+  std::string authorization = "Bearer " + std::string(token);
+  std::erase_if(clients, [&](const auto& client) { return client.second.authorization == authorization; });
+  clients[*entry.login] = {std::move(authorization), true, now};
 }
 
 std::string NearGateway::Impl::transaction_of(std::uint64_t identity) const {
@@ -323,8 +425,12 @@ std::string NearGateway::Impl::transaction_of(std::uint64_t identity) const {
   return transaction_prefix(connection) + fmt::format("{}", identity);  // as the server knows it
 }
 
-// Puts back what the other side left out.
-void NearGateway::Impl::restore_text(link::Message& message, std::uint64_t identity) {
+// Puts back what the other side left out. `identity`: of the request; the other side's word replaces it.
+Result<HttpResponse> NearGateway::Impl::read_response(link::Message message, std::uint64_t& identity) {
+  std::string_view text = as_text(message.text);
+  const std::size_t head = std::min(text.find("\n\n"), text.size());
+  if (const std::size_t own = text.substr(0, head).find("\n~: "); own != std::string_view::npos)
+    identity = number_of(text.substr(own + 4, head - own - 4));
   unmark_transactions(message.text, [this](std::uint64_t number) { return transaction_of(number); });
   const auto alias = static_cast<std::uint8_t>(kAliasMark);
   const auto at = std::find(message.text.begin(), message.text.end(), alias);
@@ -333,117 +439,11 @@ void NearGateway::Impl::restore_text(link::Message& message, std::uint64_t ident
     const auto place = message.text.erase(at);
     message.text.insert(place, name.begin(), name.end());
   }
-  reveal_secrets(message);
-}
-
-// --- sync -------------------------------------------------------------------------------------------------
-
-void NearGateway::Impl::handle_sync(Instant now, Call call) {
-  const std::string since(query_value(call.request.target, "since"));
-  std::uint64_t timeout_ms = 0;
-  for (const char c : query_value(call.request.target, "timeout")) {
-    if (c < '0' || c > '9' || timeout_ms > 1'000'000'000) break;
-    timeout_ms = timeout_ms * 10 + static_cast<std::uint64_t>(c - '0');
-  }
-  std::string target = without_query(call.request.target, "timeout");
-  const std::string key = call.authorization;
-  const std::string base = without_query(target, "since");
-  const auto at = streams.find(key);
-  if (at != streams.end() && at->second.base == base && !since.empty()) {
-    Stream& stream = at->second;
-    stream.last_poll = now;
-    if (since == stream.before && !stream.last.empty()) return answer(call.id, json(as_text(stream.last)));
-    if (since == stream.since) {
-      const Duration limit = std::min<Duration>(std::chrono::milliseconds(timeout_ms), kMaxPoll);
-      stream.polls.push_back({call.id, now + limit});
-      serve_stream(now, stream);
-      return;
-    }
-  }
-  call.request.target = target;
-  link::RequestOptions how;
-  how.priority = kOrdinaryPriority;
-  how.expected_bytes = 1200;
-  SyncStart start{key, base, since};
-  const link::RequestId id = forward(now, std::move(call), std::move(how));
-  if (id != 0) pending[id].sync = std::move(start);
-}
-
-void NearGateway::Impl::begin_stream(Instant now, const SyncStart& start, const HttpResponse& response) {
-  const std::string_view next = json_string(as_text(response.body), "next_batch");
-  if (next.empty()) return;
-  Stream stream;
-  stream.base = start.base;
-  stream.since = next;
-  stream.before = start.since;
-  if (!start.since.empty()) stream.last = response.body;
-  stream.last_poll = stream.last_news = now;
-  if (const auto old = streams.find(start.key); old != streams.end()) stream.polls = old->second.polls;
-  streams[start.key] = std::move(stream);
-}
-
-void NearGateway::Impl::serve_stream(Instant now, Stream& stream) {
-  while (!stream.polls.empty() && !stream.news.empty()) {
-    const HttpId id = stream.polls.front().id;
-    stream.polls.pop_front();
-    stream.before = stream.since;
-    stream.last = std::move(stream.news.front());
-    stream.news.pop_front();
-    stream.since = json_string(as_text(stream.last), "next_batch");
-    answer(id, json(as_text(stream.last)));
-  }
-  while (!stream.polls.empty()) {
-    const auto late = std::find_if(stream.polls.begin(), stream.polls.end(),
-                                   [&](const Poll& poll) { return poll.until <= now; });
-    if (late == stream.polls.end()) return;
-    const HttpId id = late->id;
-    stream.polls.erase(late);
-    answer(id, json(fmt::format(R"({{"next_batch":"{}"}})", stream.since)));
-  }
-}
-
-void NearGateway::Impl::handle_push(Instant now, link::Message push) {
-  restore_text(push, 0);
-  auto parsed = parse_response_text(push);
-  if (!parsed) return;
-  std::size_t index = 0;
-  const std::string_view named = header_value(parsed->headers, "~");
-  for (const char c : named)
-    if (c >= '0' && c <= '9' && index < kMaxClients) index = index * 10 + static_cast<std::size_t>(c - '0');
-  const auto at = index < clients.size() ? streams.find(clients[index].authorization) : streams.end();
-  const bool stale =
-      at != streams.end() && at->second.polls.empty() && at->second.last_poll + options.sync_hold < now;
-  if (at == streams.end() || stale || at->second.news.size() >= kMaxUnread) {
-    if (at != streams.end()) streams.erase(at);  // its next poll asks from where it stands
-    link::RequestOptions how;
-    how.one_way = true;
-    const std::string stop = fmt::format("DELETE /~sync\n~: {}\n\n", index);
-    (void)link.request(now, {to_bytes(as_bytes(stop)), {}}, how);
-    return;
-  }
-  at->second.last_news = now;
-  at->second.news.push_back(std::move(parsed->body));
-  serve_stream(now, at->second);
-}
-
-// The other side lost its memory: tokens are told again, and polls ask anew.
-void NearGateway::Impl::handle_forgot(Instant now) {
-  for (Client& client : clients) client.known = false;
-  std::vector<std::pair<std::string, Stream>> old;
-  for (auto& [key, stream] : streams) old.emplace_back(key, std::move(stream));
-  streams.clear();
-  for (auto& [key, stream] : old) {
-    for (const Poll& poll : stream.polls) {
-      if (!http.contains(poll.id)) continue;
-      Call call;
-      call.id = poll.id;
-      call.authorization = key;
-      call.request.method = "GET";
-      call.request.target =
-          stream.base + (stream.base.find('?') == std::string::npos ? "?" : "&") + "since=" + stream.since;
-      handle_sync(now, std::move(call));
-    }
-  }
+  if (!reveal_secrets(message))
+    return Error{ErrorKind::invalid_argument, "the other gateway sent a response without its secrets"};
+  auto response = parse_response_text(message);
+  if (response) std::erase_if(response->headers, [](const auto& header) { return header.first == "~"; });
+  return response;
 }
 
 void NearGateway::Impl::drain(Instant now) {
@@ -471,20 +471,24 @@ void NearGateway::handle_request(Instant now, HttpId id, HttpRequest request) {
   impl_->drain(now);
 }
 
-void NearGateway::withdraw(Instant, HttpId id) {
-  impl_->http.erase(id);
-  for (auto& [key, stream] : impl_->streams)
-    std::erase_if(stream.polls, [&](const auto& poll) { return poll.id == id; });
+void NearGateway::withdraw(Instant now, HttpId id) {
+  impl_->withdraw(now, id);
+  impl_->drain(now);
 }
 
 void NearGateway::handle_datagram(Instant now, const SocketAddress& source, ByteView datagram) {
   impl_->link.handle_datagram(now, source, datagram);
+  if (const auto frames = impl_->link.stats().frames_in; frames != impl_->frames_heard) {
+    impl_->frames_heard = frames;
+    impl_->heard = now;
+  }
   impl_->drain(now);
 }
 
 void NearGateway::handle_timeout(Instant now) {
   impl_->link.handle_timeout(now);
   impl_->drain(now);
+  impl_->handle_late(now);
   for (auto& [key, stream] : impl_->streams) impl_->serve_stream(now, stream);
 }
 
@@ -503,11 +507,20 @@ std::optional<HttpAnswer> NearGateway::poll_answer() {
 
 Deadline NearGateway::next_deadline() const {
   Deadline deadline = impl_->link.next_deadline();
+  for (const auto& [id, entry] : impl_->http)
+    if (!entry.held) deadline.earlier(entry.since + impl_->options.gateway_timeout, "gateway timeout");
   for (const auto& [key, stream] : impl_->streams)
     for (const auto& poll : stream.polls) deadline.earlier(poll.until, "long poll");
   return deadline;
 }
 
+GatewayStats NearGateway::stats() const {
+  GatewayStats stats = impl_->stats;
+  for (const auto& [id, entry] : impl_->http) ++stats.of(entry.route.kind).waiting;
+  stats.clients = impl_->clients.size();
+  stats.streams = impl_->streams.size();
+  return stats;
+}
 const link::ThinLink& NearGateway::link() const {
   return impl_->link;
 }
@@ -516,25 +529,6 @@ link::ThinLink& NearGateway::link() {
 }
 std::size_t NearGateway::waiting() const {
   return impl_->http.size();
-}
-
-Result<> HostTable::add(std::string_view host, std::size_t gateway) {
-  if (find(host) && (!default_ || find(host) != default_))
-    return Error{ErrorKind::already_exists, fmt::format("host {} has a gateway already", host)};
-  std::string key(host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':')));
-  for (char& c : key)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  entries_.emplace_back(std::move(key), gateway);
-  return {};
-}
-
-std::optional<std::size_t> HostTable::find(std::string_view host) const {
-  std::string key(host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':')));
-  for (char& c : key)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  for (const auto& [name, gateway] : entries_)
-    if (name == key) return gateway;
-  return default_;
 }
 
 }  // namespace ravine::gateway::core

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "gateway/core/http.h"
+#include "gateway/core/stats.h"
 #include "gateway/core/text.h"
 #include "gateway/link/thin_link.h"
 
@@ -32,6 +33,8 @@ struct NearOptions {
   } suppress;
   Duration gateway_timeout = 600s;  // then 504
   Duration sync_hold = 300s;        // without a poll for so long, the other side is told to stop
+  Duration sync_check = 900s;       // nothing heard for so long: a poll goes through, the other side may have
+                                    // lost its memory
 };
 
 struct HttpAnswer {
@@ -59,6 +62,7 @@ class NearGateway {
   const link::ThinLink& link() const;
   link::ThinLink& link();
   std::size_t waiting() const;  // HTTP requests without an answer
+  GatewayStats stats() const;
 
  private:
   struct Impl;

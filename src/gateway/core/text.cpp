@@ -146,6 +146,24 @@ bool has_header(const Headers& headers, std::string_view name) {
   return std::any_of(headers.begin(), headers.end(), [&](const auto& h) { return lower(h.first) == name; });
 }
 
+namespace {
+
+std::size_t size_of(const Headers& headers, const Bytes& body) {
+  std::size_t size = body.size() + 2;
+  for (const auto& [name, value] : headers) size += name.size() + value.size() + 4;
+  return size;
+}
+
+}  // namespace
+
+std::size_t http_size(const HttpRequest& request) {
+  return request.method.size() + request.target.size() + 12 + size_of(request.headers, request.body);
+}
+
+std::size_t http_size(const HttpResponse& response) {
+  return 17 + size_of(response.headers, response.body);  // with a reason of two letters
+}
+
 bool passes(std::string_view lower_name, const std::vector<std::string>& more) {
   return std::find(kPassing.begin(), kPassing.end(), lower_name) != kPassing.end() ||
          std::find(more.begin(), more.end(), lower_name) != more.end();

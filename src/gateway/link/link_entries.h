@@ -34,6 +34,9 @@ struct LinkEntries {
     std::uint64_t identity = 0;  // 0: has not left
     std::uint64_t journal_key = 0;
     std::uint64_t item = 0;  // waiting
+    std::size_t bytes = 0;   // counted as buffered
+    std::size_t bytes_out = 0, bytes_in = 0;
+    unsigned copies = 0;
     Instant not_before, expires;
   };
   // Frame under way: everything that is repeated until the other side reacts.
@@ -47,6 +50,7 @@ struct LinkEntries {
     std::size_t expected = 0;
     std::vector<RequestId> requests;  // near
     std::uint64_t state = 0;          // that the requests named
+    Bytes plaintext;                  // far: for a new number
     bool short_form = false;
     bool waiting = false;        // the other side has it
     std::uint64_t push = 0;      // far

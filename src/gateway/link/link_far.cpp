@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/ensure.h"
 #include "gateway/link/thin_link_impl.h"
 
 namespace ravine::gateway::link {
@@ -10,8 +11,8 @@ constexpr std::size_t kMaxDone = 1024;    // more than numbers that can still be
 constexpr std::uint64_t kMaxLag = 16;     // states kept for requests that were overtaken
 constexpr std::uint64_t kGapMemory = 64;  // numbers; then a gap counts as never sent
 constexpr unsigned kCautious = 8;
-constexpr Duration kResyncPause = 1s;
-constexpr std::size_t kPokeSize = 12;  // bytes, about
+constexpr std::size_t kMaxExecuted = 2048;  // more than the other side may have under way
+constexpr std::size_t kPokeSize = 12;       // bytes, about
 
 }  // namespace
 
@@ -63,7 +64,7 @@ void ThinLink::Impl::handle_opened(Instant now, OpenedFrame opened) {
     state = control->state;
   }
   drop_frame(to.frame);
-  if (push != 0 && pushes.erase(push) != 0) events.push_back(PushDelivered{push});
+  if (forget_push(push)) events.push_back(PushDelivered{push});
   note_announced(state);
 }
 
@@ -140,24 +141,37 @@ void ThinLink::Impl::send_plain_answer(Instant now, Group& group, const ControlR
   if (group.item != 0) items.at(group.item).bytes = group.answer;
 }
 
-void ThinLink::Impl::send_resync(Instant now) {
+Duration ThinLink::Impl::resync_pause() const {
+  return std::max<Duration>(1s, *options.ack_delay);
+}
+
+std::vector<CoderMark> ThinLink::Impl::coder_marks() const {
+  std::vector<CoderMark> marks;
+  for (const auto& coder : coders) marks.push_back(mark_of(coder->id()));
+  return marks;
+}
+
+void ThinLink::Impl::send_resync(Instant now, bool of_coder) {
   if (now < next_resync) return;
-  next_resync = now + kResyncPause;
+  next_resync = now + resync_pause();
   const FrameNumber fresh = channel.first_fresh_number();
   ControlRecord record{.type = RecordType::resync};
   record.skip = {fresh.generation, fresh.number};
+  if (of_coder) record.coders = coder_marks();
   auto sealed = channel.seal_message(encode_control(record));
   if (!sealed) return;
   ++stats.resyncs;
   if (const std::uint64_t item = enqueue(now, Use::plain, 0, 1)) items.at(item).bytes = sealed->bytes;
 }
 
-void ThinLink::Impl::refuse_frame(Instant now, FrameNumber number, bool recode) {
+void ThinLink::Impl::refuse_frame(Instant now, FrameNumber number, Refused why) {
   Group group;
   group.number = number;
   group.wait_at = Instant::never();
   ++stats.resyncs;
-  send_plain_answer(now, group, {.type = RecordType::resync, .recode = recode});
+  ControlRecord record{.type = RecordType::resync, .recode = why == Refused::recode};
+  if (why == Refused::coder) record.coders = coder_marks();
+  send_plain_answer(now, group, record);
   add_group(std::move(group));
 }
 
@@ -166,22 +180,40 @@ void ThinLink::Impl::add_group(Group group) {
   group_of[group.number] = group.id;
   const std::uint64_t id = group.id;
   groups.emplace(id, std::move(group));
-  if (groups.size() <= kMaxGroups) return;
-  Group& oldest = groups.begin()->second;
+  if (groups.size() > kMaxGroups) erase_group(groups.begin());
+}
+
+// Responses that nobody has acknowledged go with it, but not those of requests that run once.
+void ThinLink::Impl::erase_group(std::map<std::uint64_t, Group>::iterator place) {
+  Group& oldest = place->second;
   for (const std::uint64_t identity : oldest.identities) {
     const auto at = executed.find(identity);
     if (at != executed.end() && !at->second.once && at->second.response && !at->second.late)
-      executed.erase(at);
+      release(identity);
   }
   if (oldest.item != 0) unqueue(oldest.item);
   group_of.erase(oldest.number);
-  groups.erase(groups.begin());
+  groups.erase(place);
+}
+
+// Old answers go first: whoever has not got them repeats the request.
+bool ThinLink::Impl::make_room(std::size_t more, std::size_t bytes) {
+  const auto full = [&] {
+    return executed.size() + more > kMaxExecuted || buffered + bytes > options.max_buffered;
+  };
+  for (auto at = groups.begin(); at != groups.end() && full();) {
+    const auto next = std::next(at);
+    if (!at->second.answer.empty() && !at->second.waited && at->second.unit == 0) erase_group(at);
+    at = next;
+  }
+  return !full();
 }
 
 void ThinLink::Impl::release(std::uint64_t identity) {
   const auto at = executed.find(identity);
   if (at == executed.end()) return;
   if (at->second.once) journal->erase(identity);
+  buffered -= std::min(buffered, at->second.request.size());
   if (at->second.response)
     buffered -= std::min(buffered, at->second.response->text.size() + at->second.response->tail.size());
   executed.erase(at);
@@ -200,7 +232,7 @@ void ThinLink::Impl::note_announced(std::uint64_t state) {
   for (const std::uint64_t id : gone) {
     const std::uint64_t push = frames.at(id).push;
     drop_frame(id);
-    if (push != 0 && pushes.erase(push) != 0) events.push_back(PushDelivered{push});
+    if (forget_push(push)) events.push_back(PushDelivered{push});
   }
   gone.clear();
   for (const auto& [identity, one] : executed)
@@ -231,11 +263,24 @@ void ThinLink::Impl::watch_window(Instant now) {
   if (held_up) poke_at = deadline_after(now, kPokeSize, kPokeSize, pokes++);
 }
 
+// They were meant for who asked for them, whom the other side does not know any more.
+void ThinLink::Impl::forget_pushes() {
+  for (auto& [id, push] : pushes) {
+    if (push.item != 0) unqueue(push.item);
+    buffered -= std::min(buffered, push.message.text.size() + push.message.tail.size());
+  }
+  pushes.clear();
+  events.push_back(PeerForgot{});
+}
+
 // False: of an epoch that is over.
 bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) {
   if (reset.epoch == epoch) return true;
   if (reset.epoch < epoch) return false;
+  const auto coder = find_coder(reset.coder);
+  if (!coder) return false;
   epoch = reset.epoch;
+  use_coder(*coder);
   ladder.reset(epoch);
   announced = pushed_state = 0;
   poke_at = Instant::never();
@@ -255,6 +300,8 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   for (const auto& [id, item] : items)
     if (item.use == Use::late_answer) old.push_back(id);
   for (const std::uint64_t id : old) unqueue(id);
+  if (first_epoch != 0 && first_epoch != reset.first) forget_pushes();
+  first_epoch = reset.first;
   for (auto& [id, push] : pushes) {
     push.frame = 0;
     if (push.item == 0) push.item = enqueue(now, Use::push, id, push.options.priority);
@@ -271,9 +318,39 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   return true;
 }
 
+// What left under numbers that the other side cannot judge leaves again under others.
+void ThinLink::Impl::renumber(Instant now, FrameNumber first) {
+  for (auto& [id, frame] : frames) {
+    if (frame.transfer != 0 || frame.number >= first) continue;
+    auto sealed = channel.seal_message(frame.plaintext);
+    if (!sealed) return;
+    numbers.erase(frame.number);
+    frame.number = sealed->number;
+    frame.bytes = std::move(sealed->bytes);
+    numbers[frame.number] = {id, 0, 0};
+    if (frame.item == 0) frame.item = enqueue(now, Use::copy, id, 3);
+    frame.deadline = frame.item != 0 ? Instant::never() : now + kFullPause;
+  }
+  for (auto& [id, transfer] : outgoing) {
+    if (transfer.group != 0) continue;
+    for (Part& part : transfer.parts) {
+      if (!part.left || part.acknowledged || part.number >= first) continue;
+      numbers.erase(part.number);
+      part.left = false;
+      part.again = true;
+    }
+    if (transfer.item == 0) transfer.item = enqueue(now, Use::parts, id, transfer.priority);
+  }
+}
+
 void ThinLink::Impl::far_control(Instant now, const ControlRecord& record) {
+  if (record.reset && !find_coder(record.reset->coder)) return send_resync(now, true);
   if (record.reset && !accept_reset(now, *record.reset)) return;
-  if (record.skip) channel.skip_to({record.skip->generation, record.skip->number});
+  if (record.skip) {
+    const FrameNumber first{record.skip->generation, record.skip->number};
+    channel.skip_to(first);
+    renumber(now, first);
+  }
   if (ladder.reaches(record.state) && ladder.check(record.state) == record.check)
     note_announced(record.state);
 }
@@ -281,27 +358,35 @@ void ThinLink::Impl::far_control(Instant now, const ControlRecord& record) {
 void ThinLink::Impl::far_record(Instant now, FrameNumber number, ByteView plaintext) {
   auto record = decode_coded(plaintext, Lane::request, {});
   if (!record) return;
+  if (record->reset && record->reset->epoch > epoch && !find_coder(record->reset->coder))
+    return refuse_frame(now, number, Refused::coder);
   if (record->reset && !accept_reset(now, *record->reset)) return;
-  if (epoch == 0) return refuse_frame(now, number, false);
+  if (epoch == 0) return refuse_frame(now, number, Refused::state);
   if (!record->reset && identity_of(number, 0) + 1 < epoch) return;  // of an epoch that is over
   const std::uint64_t tip = ladder.tip();
   if (!record->whole) {
     const std::uint64_t behind = (tip - record->state) & (2 * kUnitWindow - 1);
-    if (behind > tip) return refuse_frame(now, number, false);
+    if (behind > tip) return refuse_frame(now, number, Refused::state);
     record->state = tip - behind;
   }
-  if (record->state > tip) return refuse_frame(now, number, false);
-  if (!ladder.reaches(record->state)) return refuse_frame(now, number, true);
-  if (!check_matches(*record)) return refuse_frame(now, number, false);
+  if (record->state > tip) return refuse_frame(now, number, Refused::state);
+  if (!ladder.reaches(record->state)) return refuse_frame(now, number, Refused::recode);
+  if (!check_matches(*record)) return refuse_frame(now, number, Refused::state);
   std::vector<Bytes> texts;
   coder::Coder& coder = ladder.at(record->state);
+  std::size_t room = options.max_text;
   for (const CodedItem& item : record->items) {
-    auto text = coder.decode(item.coded, {}, options.max_message);
-    if (!text) return refuse_frame(now, number, false);
+    auto text = coder.decode(item.coded, {}, room);
+    if (!text) return refuse_frame(now, number, Refused::state);
+    room -= text->size();
     stats.text_bytes_in += text->size();
     texts.push_back(std::move(*text));
   }
   note_announced(record->state);
+  if (!make_room(texts.size(), options.max_text - room)) {
+    ++stats.dropped_in;  // more than an honest other side has under way
+    return;
+  }
   far_requests(now, number, *record, std::move(texts));
 }
 
@@ -322,7 +407,7 @@ void ThinLink::Impl::far_requests(Instant now, FrameNumber number, CodedRecord& 
     const std::uint64_t identity = record.named && i == 0 ? *record.named : identity_of(number, i);
     if (std::find(done.begin(), done.end(), identity) != done.end()) return;  // an early copy, overtaken
     if (!admit_request(identity, std::move(texts[i]), i == 0 ? record.tail : Bytes{}))
-      return refuse_frame(now, number, true);
+      return refuse_frame(now, number, Refused::recode);
     group.identities.push_back(identity);
   }
   if (group.identities.empty()) return;
@@ -336,7 +421,9 @@ bool ThinLink::Impl::admit_request(std::uint64_t identity, Bytes text, Bytes tai
   if (at != executed.end()) {
     Executed& one = at->second;
     one.unwanted = false;
-    if (one.request.empty()) one.request = text;
+    buffered -= std::min(buffered, one.request.size());
+    buffered += text.size();
+    one.request = text;                            // a later process of the other side may word it otherwise
     if (one.response || one.id != 0) return true;  // has it, or runs
     maybe_ran = true;
   } else {
@@ -346,6 +433,7 @@ bool ThinLink::Impl::admit_request(std::uint64_t identity, Bytes text, Bytes tai
     one.request = text;
     const Bytes running{0};
     if (one.once && !journal->put(identity, running)) return false;
+    buffered += text.size();
     at = executed.emplace(identity, std::move(one)).first;
   }
   at->second.id = next_id++;
@@ -364,6 +452,7 @@ void ThinLink::Impl::respond(Instant now, RequestId id, Message response) {
   if (place == open.end()) return;
   const std::uint64_t identity = place->second;
   open.erase(place);
+  ensure(response.text.size() <= options.max_text);
   const auto at = executed.find(identity);
   if (at == executed.end()) return;
   Executed& one = at->second;

@@ -21,6 +21,10 @@ std::uint64_t ThinLink::Impl::floor_identity() const {
   return by_identity.empty() ? identity_of(channel.next_number(), 0) : by_identity.begin()->first;
 }
 
+CodedRecord::Reset ThinLink::Impl::reset_record() const {
+  return {epoch, floor_identity(), first_epoch, mark_of(coders[coder_in_use]->id())};
+}
+
 void ThinLink::Impl::requeue(Instant now, const Frame& frame) {
   for (const RequestId id : frame.requests) {
     const auto at = requests.find(id);
@@ -35,6 +39,7 @@ void ThinLink::Impl::begin_epoch(Instant now) {
   if (epoch != 0) ++stats.resyncs;
   // Every frame with a lower number belongs to an older epoch.
   epoch = std::max(epoch + 1, identity_of(channel.next_number(), 0) + 1);
+  if (first_epoch == 0) first_epoch = epoch;
   ladder.reset(epoch);
   told = oldest_named = 0;
   epoch_confirmed = epoch_stale = false;
@@ -50,6 +55,29 @@ void ThinLink::Impl::begin_epoch(Instant now) {
   }
 }
 
+std::optional<std::size_t> ThinLink::Impl::find_coder(const CoderMark& mark) const {
+  for (std::size_t i = 0; i < coders.size(); ++i)
+    if (mark_of(coders[i]->id()) == mark) return i;
+  return std::nullopt;
+}
+
+void ThinLink::Impl::use_coder(std::size_t index) {
+  if (index == coder_in_use) return;
+  coder_in_use = index;
+  ladder.use(coders[index]->clone());
+}
+
+// The best one that both have; after lost memory the other side may have been given better ones.
+void ThinLink::Impl::choose_coder(const ControlRecord& record) {
+  std::size_t chosen = record.coders.empty() ? 0 : coders.size() - 1;
+  for (const CoderMark& mark : record.coders)
+    if (const auto index = find_coder(mark)) chosen = std::min(chosen, *index);
+  if (chosen == coder_in_use) return;
+  use_coder(chosen);
+  ladder.reset(epoch);
+  epoch_stale = true;
+}
+
 void ThinLink::Impl::ask_reset(Instant now) {
   ack_asks_reset = true;
   ack_due = now;
@@ -61,7 +89,7 @@ void ThinLink::Impl::near_broken(Instant now) {
 }
 
 bool ThinLink::Impl::check_matches(const CodedRecord& record) const {
-  const unsigned unmeant = 12 - record.check_bits;
+  const unsigned unmeant = 16 - record.check_bits;
   return ladder.check(record.state) >> unmeant == record.check >> unmeant;
 }
 
@@ -72,9 +100,11 @@ ThinLink::Impl::Decoding ThinLink::Impl::decode_downward(const CodedRecord& reco
     return Decoding::broken;
   const bool extend = record.committed && record.unit == ladder.tip() + 1;
   coder::Coder& coder = ladder.with_requests(record.state, unit, extend);
+  std::size_t room = options.max_text;
   for (std::size_t i = 0; i < unit.size(); ++i) {
-    auto text = coder.decode(record.items[i].coded, ladder.response_context(unit[i]), options.max_message);
+    auto text = coder.decode(record.items[i].coded, ladder.response_context(unit[i]), room);
     if (!text) return Decoding::broken;  // the epoch ends with it
+    room -= text->size();
     stats.text_bytes_in += text->size();
     unit[i].response = std::move(*text);
   }
@@ -89,9 +119,12 @@ void ThinLink::Impl::trim_near() {
   ladder.trim(oldest);
 }
 
-void ThinLink::Impl::take_unit(std::uint64_t number, std::uint64_t state, Unit unit,
+void ThinLink::Impl::take_unit(Instant now, std::uint64_t number, std::uint64_t state, Unit unit,
                                std::optional<Message> push) {
   if (number <= ladder.tip()) return;
+  std::size_t early_bytes = push ? push->tail.size() : 0;
+  for (const auto& [other, early] : early_units) early_bytes += early.push ? early.push->tail.size() : 0;
+  if (number != ladder.tip() + 1 && early_bytes > options.max_buffered) return near_broken(now);
   early_units[number] = {state, std::move(unit), std::move(push)};
   for (auto at = early_units.find(ladder.tip() + 1); at != early_units.end();
        at = early_units.find(ladder.tip() + 1)) {
@@ -100,6 +133,13 @@ void ThinLink::Impl::take_unit(std::uint64_t number, std::uint64_t state, Unit u
     if (at->second.push) events.push_back(PushArrived{std::move(*at->second.push)});
     early_units.erase(at);
   }
+}
+
+// Later, when its state is there. One that finds no room comes again.
+void ThinLink::Impl::hold(Held entry) {
+  std::size_t bytes = entry.plaintext.size();
+  for (const Held& other : held) bytes += other.plaintext.size();
+  if (held.size() < kMaxHeld && bytes <= options.max_buffered) held.push_back(std::move(entry));
 }
 
 // The far side codes at most kUnitWindow units ahead of what it was told.
@@ -129,6 +169,7 @@ void ThinLink::Impl::schedule_ack(Instant now, FrameNumber number, std::uint64_t
   const bool known = std::any_of(pending_acks.begin(), pending_acks.end(),
                                  [&](const PendingAck& ack) { return ack.number == number; });
   if (!known) pending_acks.push_back({number, unit});
+  if (pending_acks.size() > kMaxRungs) pending_acks.erase(pending_acks.begin());
   ack_due = std::min(ack_due, now + *options.ack_delay);
 }
 
@@ -155,6 +196,8 @@ void ThinLink::Impl::near_message(Instant now, OpenedFrame& opened) {
       handle_fragment(now, opened.number, false, opened.plaintext, false);
     } else {
       // Sent by numbers that this process cannot judge: the other side goes on above, and says it again.
+      if (now < next_resync) return;  // somebody repeats old frames
+      next_resync = now + resync_pause();
       if (opened.number >= judged_from) epoch_stale = true;
       judged_from = channel.first_fresh_number();
       ask_reset(now);
@@ -172,7 +215,14 @@ void ThinLink::Impl::near_message(Instant now, OpenedFrame& opened) {
   const auto cached = std::find_if(sent_acks.begin(), sent_acks.end(),
                                    [&](const auto& entry) { return entry.first == opened.number; });
   if (cached != sent_acks.end()) {
-    if (const std::uint64_t item = enqueue(now, Use::plain, 0, 1)) items.at(item).bytes = cached->second;
+    const bool waits = std::any_of(items.begin(), items.end(), [&](const auto& entry) {
+      return entry.second.use == Use::plain && entry.second.number == opened.number;
+    });
+    if (waits) return;
+    if (const std::uint64_t item = enqueue(now, Use::plain, 0, 1)) {
+      items.at(item).bytes = cached->second;
+      items.at(item).number = opened.number;
+    }
     return;
   }
   // Acknowledged by a request that did not arrive, or about to be.
@@ -185,6 +235,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   auto record = decode_coded(plaintext, Lane::push, {});
   if (!record || record->items.size() != 1) return;
   if (!record->whole) {
+    if (ladder.tip() + kUnitWindow <= kSettled) return;  // of the epoch before
     record->unit = nearest(record->unit, ladder.tip() + 1);
     if (record->unit < record->state + 1) return near_broken(now);
     record->state = record->unit - 1 - record->state;
@@ -204,7 +255,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   }
   switch (decode_downward(*record, unit)) {
     case Decoding::later:
-      if (held.size() < kMaxHeld) held.push_back({number, 0, to_bytes(plaintext)});
+      hold({number, 0, to_bytes(plaintext)});
       schedule_ack(now, number, record->unit);
       return;
     case Decoding::broken:
@@ -216,7 +267,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   Message message{unit[0].response, record->tail};
   std::optional<Message> push;
   if (request == 0) push = message;
-  take_unit(record->unit, record->state, std::move(unit), std::move(push));
+  take_unit(now, record->unit, record->state, std::move(unit), std::move(push));
   if (request != 0) {
     for (auto& [id, frame] : frames) {
       const auto place = std::find(frame.requests.begin(), frame.requests.end(), request);
@@ -225,6 +276,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
       if (frame.requests.empty()) drop_frame(id);
       break;
     }
+    requests.at(request).bytes_in = plaintext.size();
     end_request(request, RequestEnd::answered, std::move(message));
   }
   schedule_ack(now, number, record->unit);
@@ -249,6 +301,7 @@ void ThinLink::Impl::note_answered(Instant now, Frame& frame, std::size_t bytes)
 }
 
 void ThinLink::Impl::near_control(Instant now, const ControlRecord& record, std::uint64_t frame) {
+  if (!record.coders.empty()) choose_coder(record);
   if (record.skip) {
     const FrameNumber first{record.skip->generation, record.skip->number};
     const bool behind = std::any_of(frames.begin(), frames.end(),
@@ -263,6 +316,7 @@ void ThinLink::Impl::near_control(Instant now, const ControlRecord& record, std:
     drop_frame(frame);
     return;
   }
+  if (record.coders.empty()) choose_coder(record);
   if (frames.empty()) return;
   begin_epoch(now);
   events.push_back(PeerForgot{});
@@ -305,7 +359,7 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
     record = std::move(*decoded);
     switch (decode_downward(record, unit)) {
       case Decoding::later:
-        if (held.size() < kMaxHeld) held.push_back({number, frame_id, to_bytes(plaintext)});
+        hold({number, frame_id, to_bytes(plaintext)});
         return;
       case Decoding::broken:
         return near_broken(now);
@@ -316,7 +370,8 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   const std::vector<RequestId> ended = frame.requests;
   drop_frame(frame_id);
   const Unit texts = unit;
-  if (record.committed) take_unit(record.unit, record.state, std::move(unit), std::nullopt);
+  for (const RequestId id : ended) requests.at(id).bytes_in = plaintext.size() / ended.size();
+  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
   for (std::size_t i = 0; i < ended.size(); ++i)
     end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});
   trim_near();

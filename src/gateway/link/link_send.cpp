@@ -18,7 +18,7 @@ bool ThinLink::Impl::may_leave(const Item& item, Instant now) const {
       return frames.size() < options.max_in_flight && requests.at(item.ref).not_before <= now;
     case Use::push:
     case Use::late_answer:
-      return frames.size() < options.max_in_flight && !window_full();
+      return epoch != 0 && frames.size() < options.max_in_flight && !window_full();
     case Use::answer: {
       if (!window_full()) return true;
       // What may not run twice is kept until its unit is acknowledged, so it has to be one.
@@ -70,6 +70,7 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
       Frame& frame = frames.at(item.ref);
       frame.item = 0;
       ++frame.copies;
+      note_copy(frame);
       ++stats.copies_out;
       frame.deadline = frame.waiting
                            ? now + kProbe * (1LL << std::min(frame.copies, 6u))
@@ -104,6 +105,14 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
       return std::move(item.bytes);
   }
   return std::nullopt;
+}
+
+void ThinLink::Impl::note_copy(const Frame& frame) {
+  for (const RequestId id : frame.requests) {
+    Request& request = requests.at(id);
+    ++request.copies;
+    request.bytes_out += frame.bytes.size() / frame.requests.size();
+  }
 }
 
 std::uint64_t ThinLink::Impl::announceable() const {
@@ -149,9 +158,10 @@ bool ThinLink::Impl::journal_departure(Request& request, std::uint64_t identity)
   ByteWriter out;
   out.write_u64(identity);
   out.write_u64(request.options.token);
-  out.write_varint(request.message.text.size());
-  out.write(request.message.text);
-  out.write(request.message.tail);
+  const Message& kept = request.options.after_restart ? *request.options.after_restart : request.message;
+  out.write_varint(kept.text.size());
+  out.write(kept.text);
+  out.write(kept.tail);
   if (!journal->put(next_journal_key, out.view())) return false;
   request.journal_key = next_journal_key++;
   return true;
@@ -174,7 +184,7 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
   if (chosen.size() > 1) record.one_way = false;
   record.tail = leader.message.tail;
   if (leader.identity != 0) record.named = leader.identity;
-  if (!epoch_confirmed) record.reset = {epoch, floor_identity()};
+  if (!epoch_confirmed) record.reset = reset_record();
 
   const FrameNumber number = channel.next_number();
   Frame frame;
@@ -205,6 +215,7 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
   Bytes plaintext = encode_coded(record, allow_short, {});
   frame.short_form = (plaintext[0] & 0x80) == 0;
   stats.coded_bytes_out += plaintext.size();
+  for (const RequestId id : chosen) requests.at(id).bytes_out += plaintext.size() / chosen.size();
   note_told(state);
   if (!all_one_way) {
     const std::uint8_t priority = leader.options.priority;
@@ -231,6 +242,7 @@ std::optional<Bytes> ThinLink::Impl::send_frame(Instant now, Frame frame, Bytes 
     return depart_part(now, transfer);
   }
   auto sealed = channel.seal_message(plaintext);
+  if (!near()) frame.plaintext = std::move(plaintext);
   if (!sealed) {
     for (const RequestId id : frame.requests) end_request(id, RequestEnd::failed, {});
     return std::nullopt;
@@ -338,7 +350,7 @@ std::optional<Bytes> ThinLink::Impl::depart_downward(Instant now, Unit unit, con
   frame.unit = record.unit;
   frame.expected = kWaitingSize;
   if (push != 0) pushes.at(push).frame = next_id;
-  return send_frame(now, std::move(frame), encode_coded(record, true, {}), 5);
+  return send_frame(now, std::move(frame), encode_coded(record, record.unit > kSettled, {}), 5);
 }
 
 // Near: acknowledges what came down and is not acknowledged by a request's state number.
@@ -348,7 +360,7 @@ std::optional<Bytes> ThinLink::Impl::depart_ack(Instant now) {
   if (ack_asks_reset) {
     if (epoch == 0 || epoch_stale) begin_epoch(now);
     record.state = ladder.tip();
-    record.reset = {epoch, floor_identity()};
+    record.reset = reset_record();
     const FrameNumber fresh = channel.first_fresh_number();
     record.skip = {fresh.generation, fresh.number};
     ack_asks_reset = false;

@@ -8,6 +8,7 @@ namespace {
 constexpr std::size_t kPartHeader = 8;  // of a fragment record, at most for messages that we take
 constexpr std::size_t kRememberedTransfers = 32;
 constexpr std::size_t kMaxParts = 65536;
+constexpr std::size_t kPartCost = 64;  // bytes of keeping one, about
 
 }  // namespace
 
@@ -147,10 +148,7 @@ void ThinLink::Impl::handle_status(Instant now, const StatusRecord& status,
   end_transfer(status.transfer);
   const std::uint64_t push = owner->second.push;
   drop_frame(frame);
-  if (push != 0) {
-    pushes.erase(push);
-    events.push_back(PushDelivered{push});
-  }
+  if (forget_push(push)) events.push_back(PushDelivered{push});
 }
 
 bool ThinLink::Impl::receiving() const {
@@ -161,6 +159,11 @@ bool ThinLink::Impl::receiving() const {
 void ThinLink::Impl::schedule_status(Instant now, Incoming& transfer, FrameNumber number,
                                      std::uint32_t index) {
   transfer.since_status = 0;
+  for (auto& [id, waiting] : items) {
+    if (waiting.use != Use::status || waiting.ref != transfer.id) continue;
+    if (index != 0) waiting.number = number;  // one that waits says it all
+    return;
+  }
   const std::uint64_t item = enqueue(now, Use::status, transfer.id, 1);
   // The first part's answer is the response itself.
   if (item != 0 && index != 0) items.at(item).number = number;
@@ -223,7 +226,9 @@ void ThinLink::Impl::handle_fragment(Instant now, FrameNumber number, bool answe
   if (added) {
     transfer.bytes += record->part.size();
     ++transfer.since_status;
-    if (transfer.bytes > options.max_message) {
+    std::size_t held_bytes = 0;
+    for (const auto& [id, other] : incoming) held_bytes += other.bytes + other.parts.size() * kPartCost;
+    if (transfer.bytes > options.max_message || held_bytes > 2 * options.max_buffered) {
       incoming.erase(at);
       return;
     }

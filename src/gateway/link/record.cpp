@@ -10,15 +10,32 @@ constexpr std::uint8_t kExtended = 0x80;
 constexpr std::uint8_t kReset = 1;
 constexpr std::uint8_t kNamed = 2;
 constexpr std::uint8_t kTail = 4;
-constexpr std::uint8_t kLoose = 8;  // not committed
+constexpr std::uint8_t kLoose = 8;  // downward: not committed
 constexpr std::uint8_t kRecode = 1;
 constexpr std::uint8_t kSkip = 2;
 constexpr std::uint8_t kControlReset = 4;
+constexpr std::uint8_t kCoders = 8;  // resync
 constexpr std::uint8_t kLast = 1;
 constexpr std::size_t kMaxBitmap = 32;
 
 std::uint8_t head(RecordType type, std::size_t flags) {
   return static_cast<std::uint8_t>(kExtended | (static_cast<unsigned>(type) << 4) | (flags & 0x0f));
+}
+
+void write_reset(ByteWriter& out, const CodedRecord::Reset& reset) {
+  out.write_varint(reset.epoch);
+  out.write_varint(reset.floor);
+  out.write_varint(reset.epoch - reset.first);
+  out.write(reset.coder);
+}
+
+std::optional<CodedRecord::Reset> read_reset(ByteReader& in) {
+  CodedRecord::Reset reset{.epoch = in.read_varint(), .floor = in.read_varint()};
+  const std::uint64_t since = in.read_varint();
+  if (since > reset.epoch) return std::nullopt;
+  reset.first = reset.epoch - since;
+  for (std::uint8_t& byte : reset.coder) byte = in.read_u8();
+  return reset;
 }
 
 bool plain(const CodedRecord& record) {
@@ -28,13 +45,13 @@ bool plain(const CodedRecord& record) {
 
 void write_item(ByteWriter& out, const CodedRecord& record) {
   if (record.items[0].coded.size() >= kCheckedSize)
-    out.write_u8(static_cast<std::uint8_t>(record.check & 0xff));
+    out.write_u8(static_cast<std::uint8_t>(record.check >> 4 & 0xff));
   out.write(record.items[0].coded);
 }
 
 std::optional<Bytes> encode_short(const CodedRecord& record, AnswerBase base) {
   ByteWriter out;
-  const unsigned check = record.check >> 8;
+  const unsigned check = record.check >> 12;
   switch (record.lane) {
     case Lane::request:
       out.write_u8(static_cast<std::uint8_t>((record.state & 7) << 4 | check));
@@ -62,7 +79,7 @@ std::optional<Bytes> encode_short(const CodedRecord& record, AnswerBase base) {
 bool read_item(ByteReader& in, CodedRecord& record) {
   // 17 bytes of rest can only be a second check byte and 16 coded ones.
   if (in.remaining() > kCheckedSize) {
-    record.check = static_cast<std::uint16_t>(record.check | in.read_u8());
+    record.check = static_cast<std::uint16_t>(record.check | in.read_u8() << 4);
     record.check_bits = 12;
   } else if (in.remaining() == kCheckedSize) {
     return false;
@@ -95,12 +112,18 @@ std::optional<CodedRecord> decode_short(ByteView plaintext, Lane lane, AnswerBas
       record.state_bits = 4;
       break;
   }
-  record.check = static_cast<std::uint16_t>((check & 0x0f) << 8);
+  record.check = static_cast<std::uint16_t>((check & 0x0f) << 12);
   if (!in.ok() || !read_item(in, record)) return std::nullopt;
   return record;
 }
 
 }  // namespace
+
+CoderMark mark_of(const coder::CoderId& id) {
+  CoderMark mark{};
+  std::copy_n(id.begin(), mark.size(), mark.begin());
+  return mark;
+}
 
 std::optional<RecordType> record_type(ByteView plaintext) {
   if (plaintext.empty()) return std::nullopt;
@@ -123,14 +146,11 @@ Bytes encode_coded(const CodedRecord& record, bool allow_short, AnswerBase base)
   } else {
     out.write_u8(head(record.one_way ? RecordType::one_way : RecordType::coded, flags));
   }
-  if (record.reset) {
-    out.write_varint(record.reset->epoch);
-    out.write_varint(record.reset->floor);
-  }
+  if (record.reset) write_reset(out, *record.reset);
   if (record.named) out.write_varint(*record.named);
   out.write_varint(record.state);
   if (record.lane != Lane::request && record.committed) out.write_varint(record.unit - record.state - 1);
-  out.write_u16(static_cast<std::uint16_t>(record.check));
+  out.write_u16(record.check);
   if (batch) {
     for (const CodedItem& item : record.items) {
       out.write_varint(item.coded.size() * 2 + (item.one_way ? 1 : 0));
@@ -156,10 +176,10 @@ std::optional<CodedRecord> decode_coded(ByteView plaintext, Lane lane, AnswerBas
   CodedRecord record;
   record.lane = lane;
   record.one_way = *type == RecordType::one_way;
-  record.committed = (flags & kLoose) == 0;
+  record.committed = lane == Lane::request || (flags & kLoose) == 0;
   record.whole = true;
-  record.check_bits = 12;
-  if ((flags & kReset) != 0) record.reset = {in.read_varint(), in.read_varint()};
+  record.check_bits = 16;
+  if ((flags & kReset) != 0 && !(record.reset = read_reset(in))) return std::nullopt;
   if ((flags & kNamed) != 0) record.named = in.read_varint();
   record.state = in.read_varint();
   if (lane != Lane::request && record.committed) record.unit = record.state + 1 + in.read_varint();
@@ -178,7 +198,7 @@ std::optional<CodedRecord> decode_coded(ByteView plaintext, Lane lane, AnswerBas
   } else {
     record.items.push_back({to_bytes(in.rest()), false});
   }
-  if (!in.ok() || record.check > 0xfff || flags > 0x0f) return std::nullopt;
+  if (!in.ok() || flags > 0x0f) return std::nullopt;
   return record;
 }
 
@@ -234,19 +254,19 @@ std::optional<StatusRecord> decode_status(ByteView plaintext) {
 Bytes encode_control(const ControlRecord& record) {
   ByteWriter out;
   out.write_u8(head(record.type, (record.recode ? kRecode : 0u) | (record.skip ? kSkip : 0u) |
-                                     (record.reset ? kControlReset : 0u)));
+                                     (record.reset ? kControlReset : 0u) |
+                                     (record.coders.empty() ? 0u : kCoders)));
   if (record.type == RecordType::ack) {
     out.write_varint(record.state);
     out.write_u16(record.check);
   }
-  if (record.reset) {
-    out.write_varint(record.reset->epoch);
-    out.write_varint(record.reset->floor);
-  }
+  if (record.reset) write_reset(out, *record.reset);
   if (record.skip) {
     out.write_varint(record.skip->generation);
     out.write_varint(record.skip->number);
   }
+  if (record.type == RecordType::resync)
+    for (const CoderMark& coder : record.coders) out.write(coder);
   return out.take();
 }
 
@@ -260,12 +280,19 @@ std::optional<ControlRecord> decode_control(ByteView plaintext) {
     record.state = in.read_varint();
     record.check = in.read_u16();
   }
-  if ((first & kControlReset) != 0) record.reset = {in.read_varint(), in.read_varint()};
+  if ((first & kControlReset) != 0 && !(record.reset = read_reset(in))) return std::nullopt;
   if ((first & kSkip) != 0) {
     const std::uint64_t generation = in.read_varint();
     const std::uint64_t number = in.read_varint();
     if (generation > UINT32_MAX) return std::nullopt;
     record.skip = {static_cast<std::uint32_t>(generation), number};
+  }
+  if (record.type == RecordType::resync && (first & kCoders) != 0) {
+    while (in.remaining() > 0 && in.ok() && record.coders.size() < kMaxCoders) {
+      CoderMark coder{};
+      for (std::uint8_t& byte : coder) byte = in.read_u8();
+      record.coders.push_back(coder);
+    }
   }
   if (!in.ok() || in.remaining() != 0) return std::nullopt;
   return record;

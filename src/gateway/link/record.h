@@ -3,11 +3,13 @@
 // ordinary case, and whole. Pure.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
 #include "base/bytes.h"
+#include "gateway/coder/coder.h"
 
 namespace ravine::gateway::link {
 
@@ -30,17 +32,24 @@ struct CodedItem {
   bool one_way = false;
 };
 
+// The first bytes of a coder's ID; states' checks cover the rest.
+using CoderMark = std::array<std::uint8_t, 4>;
+CoderMark mark_of(const coder::CoderId& id);
+inline constexpr std::size_t kMaxCoders = 8;
+
 inline constexpr std::size_t kMaxBatch = 16;
-inline constexpr std::size_t kCheckedSize = 16;  // coded bytes from which the check has 12 bits, not 4
+inline constexpr std::size_t kCheckedSize = 16;  // coded bytes from which a short form's check has 12 bits
 
 struct CodedRecord {
   Lane lane = Lane::request;
   bool one_way = false;
   bool committed = true;  // answer, push: becomes a unit
-  // Upward while the epoch is not known to have arrived: the epoch, and the oldest identity still wanted.
+  // Upward while the epoch is not known to have arrived.
   struct Reset {
     std::uint64_t epoch = 0;
-    std::uint64_t floor = 0;
+    std::uint64_t floor = 0;  // the oldest identity still wanted
+    std::uint64_t first = 0;  // epoch of the near side's process: another one has another memory
+    CoderMark coder{};        // that the epoch is coded with
   };
   std::optional<Reset> reset;
   // Upward: the request's first identity; downward in a message: the identity that it answers.
@@ -88,7 +97,8 @@ Bytes encode_status(const StatusRecord& record);
 std::optional<StatusRecord> decode_status(ByteView plaintext);
 
 // ack: state, and after lost memory the new epoch and the number at which to go on.
-// resync: `recode` when only this request has to be coded anew; else the state is gone.
+// resync: `recode` when only this request has to be coded anew; `coders` when the epoch's coder is not here,
+// but these are; else the state is gone.
 struct ControlRecord {
   RecordType type = RecordType::ack;
   std::uint64_t state = 0;
@@ -100,6 +110,7 @@ struct ControlRecord {
     std::uint64_t number = 0;
   };
   std::optional<Skip> skip;
+  std::vector<CoderMark> coders;
 };
 Bytes encode_control(const ControlRecord& record);
 std::optional<ControlRecord> decode_control(ByteView plaintext);

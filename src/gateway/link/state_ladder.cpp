@@ -102,7 +102,7 @@ void StateLadder::trim(std::uint64_t state) {
 std::uint16_t StateLadder::check(std::uint64_t state) const {
   ensure(reaches(state));
   const std::uint64_t digest = state == base_ ? base_digest_ : rungs_[state - base_ - 1].digest;
-  return static_cast<std::uint16_t>(digest >> 52);
+  return static_cast<std::uint16_t>(digest >> 48);
 }
 
 }  // namespace ravine::gateway::link

@@ -23,6 +23,9 @@ class StateLadder {
   StateLadder(std::unique_ptr<coder::Coder> coder, Bytes push_request);
 
   void reset(std::uint64_t epoch);
+  // Another coder, in the state before the first message, from here on; reset() must follow.
+  void use(std::unique_ptr<coder::Coder> coder) { base_coder_ = std::move(coder); }
+  const coder::Coder& coder() const { return *base_coder_; }
   std::uint64_t base() const { return base_; }
   std::uint64_t tip() const { return base_ + rungs_.size(); }
   bool reaches(std::uint64_t state) const { return state >= base_ && state <= tip(); }
@@ -35,7 +38,7 @@ class StateLadder {
   void append(Unit unit);
   // `state` is the oldest that will be named from here on.
   void trim(std::uint64_t state);
-  // 12 bits that tell this state from others: epoch, number and every committed byte. Requires reaches.
+  // 16 bits that tell this state from others: epoch, number and every committed byte. Requires reaches.
   std::uint16_t check(std::uint64_t state) const;
 
   coder::MessageContext response_context(const Exchange& exchange) const;

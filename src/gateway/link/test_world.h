@@ -98,13 +98,20 @@ inline security::GatewaySecret test_secret() {
 }
 
 inline ThinLink make_link(Durable& durable, security::Role role, RandomSource& random, LinkOptions options,
-                          std::unique_ptr<coder::Coder> coder, std::string_view peer = "192.0.2.9:5683") {
+                          Coders coders, std::string_view peer = "192.0.2.9:5683") {
   auto channel = durable.store.held.empty()
                      ? security::SecureChannel::make(test_secret(), role, durable.store, random, {})
                      : security::SecureChannel::restore(durable.store.held, durable.store, random, {});
   ensure(channel.ok());
-  return ThinLink(std::move(options), std::move(*channel), std::move(coder), durable.journal,
+  return ThinLink(std::move(options), std::move(*channel), std::move(coders), durable.journal,
                   *SocketAddress::parse(peer));
+}
+
+inline ThinLink make_link(Durable& durable, security::Role role, RandomSource& random, LinkOptions options,
+                          std::unique_ptr<coder::Coder> coder, std::string_view peer = "192.0.2.9:5683") {
+  Coders coders;
+  coders.push_back(std::move(coder));
+  return make_link(durable, role, random, std::move(options), std::move(coders), peer);
 }
 
 }  // namespace ravine::gateway::link

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/ensure.h"
 #include "gateway/link/thin_link_impl.h"
 
 namespace ravine::gateway::link {
@@ -11,12 +12,29 @@ namespace {
 
 constexpr std::uint8_t kCopyBonus = 1;  // repetitions leave that much earlier
 constexpr std::uint8_t kRestoredPriority = 3;
+constexpr std::size_t kSmallResponse = 4096;
 
 coap::RtoOptions rto_options(const LinkOptions& options) {
   coap::RtoOptions rto = options.rto;
   rto.rate_bps = options.rate_bps;
   rto.overhead_bytes = options.overhead_bytes;
   return rto;
+}
+
+// What every gateway has stands at the end.
+Coders with_none(Coders coders) {
+  auto none = coder::make_none_coder();
+  const bool has =
+      std::any_of(coders.begin(), coders.end(), [&](const auto& coder) { return coder->id() == none->id(); });
+  ensure(coders.size() < kMaxCoders || has);
+  if (!has) coders.push_back(std::move(none));
+  return coders;
+}
+
+Coders one_coder(std::unique_ptr<coder::Coder> coder) {
+  Coders coders;
+  coders.push_back(std::move(coder));
+  return coders;
 }
 
 // An acknowledgement waits about as long as four of its kind would take: company saves a datagram.
@@ -51,16 +69,18 @@ std::uint64_t identity_of(FrameNumber number, std::size_t index) {
   return std::uint64_t{number.generation} << 28 | (number.number + 1) << 4 | index;
 }
 
-ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, std::unique_ptr<coder::Coder> coder,
-                     Journal& durable, SocketAddress address)
+ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, Coders made, Journal& durable,
+                     SocketAddress address)
     : options(std::move(given)),
       channel(std::move(secured)),
-      ladder(std::move(coder), options.push_request),
+      coders(with_none(std::move(made))),
+      ladder(coders[0]->clone(), options.push_request),
       journal(&durable),
       peer(address),
       queue({.rate_bps = options.rate_bps, .overhead_bytes = options.overhead_bytes},
             {.items = options.max_requests * 2 + 256, .bytes = options.max_buffered}),
       rto(rto_options(options)) {
+  options.max_text = std::min(options.max_text, options.max_message);
   options.max_in_flight = std::clamp<std::size_t>(options.max_in_flight, 1, 32);
   options.max_frame = std::clamp<std::size_t>(options.max_frame, 64, 16384);
   if (!options.ack_delay) options.ack_delay = default_ack_delay(options);
@@ -83,6 +103,7 @@ void ThinLink::Impl::restore_journal() {
       if (in.read_u8() == 1) {
         const ByteView text = in.read_view(in.read_varint());
         executed_one.response = Message{to_bytes(text), to_bytes(in.rest())};
+        buffered += executed_one.response->text.size() + executed_one.response->tail.size();
       }
       executed.emplace(entry.key, std::move(executed_one));
       continue;
@@ -103,8 +124,10 @@ void ThinLink::Impl::restore_journal() {
     request.journal_key = entry.key;
     request.options.priority = kRestoredPriority;
     request.expires = Instant::never();
+    request.bytes = request.message.text.size() + request.message.tail.size();
     by_identity[request.identity] = request.id;
-    restored.push_back({request.id, request.options.token, request.message});
+    buffered += request.message.text.size() + request.message.tail.size();
+    restored.push_back({request.id, request.options.token, request.identity, request.message});
     const RequestId id = request.id;
     requests.emplace(id, std::move(request));
     requests.at(id).item = enqueue({}, Use::request, id, kRestoredPriority);
@@ -169,15 +192,26 @@ void ThinLink::Impl::end_request(RequestId id, RequestEnd end, Message response)
   if (at == requests.end()) return;
   Request& request = at->second;
   const bool kept = end == RequestEnd::answered && journal_response(request, response);
-  if (!request.hidden) events.push_back(RequestEnded{id, end, std::move(response), request.identity});
+  if (!request.hidden)
+    events.push_back(RequestEnded{id, end, std::move(response), request.identity, request.bytes_out,
+                                  request.bytes_in, request.copies});
   request.hidden = true;
   // What may have run must be followed up, so that no number of it is ever used for something else.
   if (end == RequestEnd::timed_out && request.once && request.identity != 0) return;
   if (request.item != 0) unqueue(request.item);
   if (request.journal_key != 0 && !kept) journal->erase(request.journal_key);
   if (request.identity != 0) by_identity.erase(request.identity);
-  buffered -= std::min(buffered, request.message.text.size() + request.message.tail.size());
+  buffered -= std::min(buffered, request.bytes);
   requests.erase(at);
+}
+
+bool ThinLink::Impl::forget_push(std::uint64_t id) {
+  const auto at = pushes.find(id);
+  if (at == pushes.end()) return false;
+  const Message& message = at->second.message;
+  buffered -= std::min(buffered, message.text.size() + message.tail.size());
+  pushes.erase(at);
+  return true;
 }
 
 void ThinLink::Impl::drop_frame(std::uint64_t id) {
@@ -205,7 +239,7 @@ void ThinLink::Impl::handle_timeout(Instant now) {
     if (frame.waiting && !early_units.empty()) near_broken(now);
     const std::uint8_t priority = frame.push != 0 || frame.identity != 0 ? 4 : 3;
     frame.item = enqueue(now, Use::copy, id, priority - kCopyBonus);
-    frame.deadline = Instant::never();
+    frame.deadline = frame.item != 0 ? Instant::never() : now + kFullPause;
     if (!near()) cautious = 8;
   }
   for (auto& [id, transfer] : outgoing) {
@@ -284,20 +318,29 @@ Deadline ThinLink::Impl::next_deadline() const {
   return deadline;
 }
 
+ThinLink::ThinLink(LinkOptions options, security::SecureChannel channel, Coders coders, Journal& journal,
+                   SocketAddress peer)
+    : impl_(
+          std::make_unique<Impl>(std::move(options), std::move(channel), std::move(coders), journal, peer)) {}
 ThinLink::ThinLink(LinkOptions options, security::SecureChannel channel, std::unique_ptr<coder::Coder> coder,
                    Journal& journal, SocketAddress peer)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(channel), std::move(coder), journal, peer)) {
-}
+    : ThinLink(std::move(options), std::move(channel), one_coder(std::move(coder)), journal, peer) {}
 ThinLink::ThinLink(ThinLink&&) noexcept = default;
 ThinLink& ThinLink::operator=(ThinLink&&) noexcept = default;
 ThinLink::~ThinLink() = default;
 
 Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions options) {
   Impl& impl = *impl_;
-  const std::size_t size = message.text.size() + message.tail.size();
+  std::size_t size = message.text.size() + message.tail.size();
   if (size > impl.options.max_message)
     return Error{ErrorKind::limit_reached, fmt::format("a message of {} bytes: this link takes {} at most",
                                                        size, impl.options.max_message)};
+  if (message.text.size() > impl.options.max_text)
+    return Error{ErrorKind::limit_reached, fmt::format("a text of {} bytes: this link takes {} at most",
+                                                       message.text.size(), impl.options.max_text)};
+  const bool once = impl.runs_once(message.text) && !options.one_way;
+  if (!once) options.after_restart.reset();
+  if (options.after_restart) size += options.after_restart->text.size() + options.after_restart->tail.size();
   if (impl.requests.size() >= impl.options.max_requests || impl.buffered + size > impl.options.max_buffered)
     return Error{ErrorKind::limit_reached,
                  fmt::format("{} requests already wait for the link; try again later", impl.requests.size())};
@@ -310,7 +353,7 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   }
   Impl::Request request;
   request.id = impl.next_id++;
-  request.once = impl.runs_once(message.text) && !options.one_way;
+  request.once = once;
   request.not_before = now + options.linger;
   request.expires = now + options.patience;
   request.message = std::move(message);
@@ -318,6 +361,7 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   request.item = impl.enqueue(now, Impl::Use::request, request.id, request.options.priority);
   if (request.item == 0) return Error{ErrorKind::limit_reached, "the link's queue is full; try again later"};
   impl.buffered += size;
+  request.bytes = size;
   const RequestId id = request.id;
   impl.requests.emplace(id, std::move(request));
   return id;
@@ -350,10 +394,16 @@ void ThinLink::respond(Instant now, RequestId id, Message response) {
   impl_->respond(now, id, std::move(response));
 }
 
+bool ThinLink::has_room(std::size_t bytes) const {
+  return bytes <= kSmallResponse ||
+         (bytes <= impl_->options.max_message && impl_->buffered + bytes <= impl_->options.max_buffered);
+}
+
 Result<PushId> ThinLink::push(Instant now, Message message, PushOptions options) {
   Impl& impl = *impl_;
   const std::size_t size = message.text.size() + message.tail.size();
-  if (size > impl.options.max_message || impl.buffered + size > impl.options.max_buffered)
+  if (size > impl.options.max_message || message.text.size() > impl.options.max_text ||
+      impl.buffered + size > impl.options.max_buffered)
     return Error{ErrorKind::limit_reached, fmt::format("no room for a push of {} bytes", size)};
   if (!options.replace_key.empty()) {
     for (auto& [id, old] : impl.pushes) {
@@ -380,7 +430,7 @@ bool ThinLink::cancel_push(PushId id) {
   const auto at = impl_->pushes.find(id);
   if (at == impl_->pushes.end() || at->second.item == 0) return false;
   impl_->unqueue(at->second.item);
-  impl_->pushes.erase(at);
+  impl_->forget_push(id);
   return true;
 }
 
@@ -421,11 +471,29 @@ std::size_t ThinLink::in_flight() const {
 const LinkStats& ThinLink::stats() const {
   return impl_->stats;
 }
+std::string_view ThinLink::coder_name() const {
+  return impl_->coders[impl_->coder_in_use]->name();
+}
 const coap::RtoEstimator& ThinLink::rto() const {
   return impl_->rto;
 }
 security::SecureChannel& ThinLink::channel() {
   return impl_->channel;
+}
+const security::SecureChannel& ThinLink::channel() const {
+  return impl_->channel;
+}
+std::vector<TransferProgress> ThinLink::transfers() const {
+  std::vector<TransferProgress> all;
+  for (const auto& [id, transfer] : impl_->outgoing) {
+    std::size_t bytes = 0;
+    for (const auto& part : transfer.parts)
+      if (part.acknowledged) bytes += transfer.part_size;
+    all.push_back({false, id, std::min(bytes, transfer.payload.size()), transfer.payload.size()});
+  }
+  for (const auto& [id, transfer] : impl_->incoming)
+    if (!transfer.complete) all.push_back({true, id, transfer.bytes, 0});
+  return all;
 }
 
 }  // namespace ravine::gateway::link

@@ -45,6 +45,9 @@ struct RequestOptions {
   Duration linger{0};                // may wait so long for company in a datagram
   // Then it ends as `timed_out`; one that runs once and has left goes on, unseen, until it is answered.
   Duration patience = 600s;
+  // Journalled in its place: what a later process sends when both ends may have forgotten what they told each
+  // other. Absent: the message itself.
+  std::optional<Message> after_restart;
 };
 
 struct PushOptions {
@@ -60,6 +63,9 @@ struct RequestEnded {
   RequestEnd end = RequestEnd::answered;
   Message response;            // when answered
   std::uint64_t identity = 0;  // as the far side knew it; 0 when it never left
+  // Bytes of plaintext that it took, its share of a batch, and repetitions.
+  std::size_t bytes_out = 0, bytes_in = 0;
+  unsigned copies = 0;
 };
 struct RequestArrived {  // far side: answer it with respond()
   RequestId id = 0;
@@ -87,6 +93,7 @@ struct PeerMoved {
   SocketAddress address;
 };
 // The other side may have lost its memory: what it was told before (tokens, subscriptions) it may not know.
+// Far side: it has, and pushes that had not arrived are gone.
 struct PeerForgot {};
 using Event = std::variant<RequestEnded, RequestArrived, PushArrived, PushDelivered, TransferProgress,
                            PeerMoved, PeerForgot>;
@@ -96,6 +103,7 @@ struct LinkOptions {
   std::uint32_t overhead_bytes = 28;  // per datagram below us: 28 UDP/IPv4, 48 UDP/IPv6, 1 on a pipe
   std::size_t max_frame = 1200;       // bytes of a datagram; larger messages go in fragments
   std::size_t max_message = std::size_t{8} << 20;  // text and tail of one message
+  std::size_t max_text = std::size_t{256} << 10;   // text of one message, or of those of one datagram
   std::size_t max_buffered = std::size_t{16} << 20;
   std::size_t max_requests = 1024;    // waiting or under way
   std::size_t max_in_flight = 16;     // frames that wait for an answer (1 … 32)
@@ -132,10 +140,16 @@ struct LinkTransmit {
   Bytes bytes;
 };
 
+using Coders = std::vector<std::unique_ptr<coder::Coder>>;
+
 class ThinLink {
  public:
   // `journal` and what the channel uses outlive the link. Requests found in the journal go on by themselves
   // on the near side (they end with RequestEnded, id as restored_requests() says).
+  // `coders`, the best one first: each epoch takes the near side's first one that the far side has too. Texts
+  // as they are is always the last of them. At most 8.
+  ThinLink(LinkOptions options, security::SecureChannel channel, Coders coders, Journal& journal,
+           SocketAddress peer);
   ThinLink(LinkOptions options, security::SecureChannel channel, std::unique_ptr<coder::Coder> coder,
            Journal& journal, SocketAddress peer);
   ThinLink(ThinLink&&) noexcept;
@@ -149,6 +163,7 @@ class ThinLink {
   struct Restored {
     RequestId id = 0;
     std::uint64_t token = 0;
+    std::uint64_t identity = 0;
     Message message;
   };
   // Journalled requests of the process before.
@@ -164,8 +179,10 @@ class ThinLink {
   // The request under way that the far side knows by this identity.
   std::optional<RequestId> find_identity(std::uint64_t identity) const;
 
-  // Far side. Ignored when `id` is not open.
+  // Far side. Ignored when `id` is not open. Requires a text of at most max_text.
   void respond(Instant now, RequestId id, Message response);
+  // Whether a response of so many bytes can be kept until it is acknowledged; small ones always can.
+  bool has_room(std::size_t bytes) const;
   Result<PushId> push(Instant now, Message message, PushOptions options);
   bool cancel_push(PushId id);  // only while it waits
 
@@ -183,8 +200,11 @@ class ThinLink {
   std::size_t waiting() const;  // messages that have not left
   std::size_t in_flight() const;
   const LinkStats& stats() const;
+  std::string_view coder_name() const;              // of the epoch
+  std::vector<TransferProgress> transfers() const;  // under way
   const coap::RtoEstimator& rto() const;
   security::SecureChannel& channel();
+  const security::SecureChannel& channel() const;
 
  private:
   struct Impl;

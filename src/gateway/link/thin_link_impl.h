@@ -19,19 +19,23 @@ using security::OpenedFrame;
 // Units that may be unacknowledged. The near side names states by three low bits, which tell
 // 2 · kUnitWindow states apart: it never names one more than kUnitWindow - 1 above the oldest under way.
 inline constexpr std::uint64_t kUnitWindow = 4;
+// Of an epoch's first units, those outside answers are named whole, so that none of an epoch before that is
+// still under way can be taken for one of them.
+inline constexpr std::uint64_t kSettled = 2 * kUnitWindow;
 inline constexpr std::size_t kMaxRungs = 64;
 inline constexpr std::size_t kTransferWindow = 32;  // parts under way
 inline constexpr std::uint32_t kStatusEvery = 8;    // parts per status
 inline constexpr std::size_t kMaxIncoming = 8;      // transfers
 inline constexpr std::size_t kKeptResponses = 64;   // in the near side's journal
+inline constexpr Duration kFullPause = 1s;          // when the queue has no room
 inline constexpr Duration kProbe = 300s;            // a peer that said "wait" is asked again
 
 // A request's name for ever: generation, number, place in its datagram. Never 0.
 std::uint64_t identity_of(FrameNumber number, std::size_t index);
 
 struct ThinLink::Impl : LinkEntries {
-  Impl(LinkOptions given, security::SecureChannel secured, std::unique_ptr<coder::Coder> coder,
-       Journal& durable, SocketAddress address);
+  Impl(LinkOptions given, security::SecureChannel secured, Coders made, Journal& durable,
+       SocketAddress address);
 
   // thin_link.cpp
   bool near() const { return channel.role() == security::Role::near; }
@@ -41,6 +45,7 @@ struct ThinLink::Impl : LinkEntries {
   bool unqueue(std::uint64_t item);  // false when it has left
   void end_request(RequestId id, RequestEnd end, Message response);
   void drop_frame(std::uint64_t id);
+  bool forget_push(std::uint64_t id);
   void handle_timeout(Instant now);
   Deadline next_deadline() const;
   void restore_journal();
@@ -64,6 +69,7 @@ struct ThinLink::Impl : LinkEntries {
   CodedRecord code_unit(const Unit& unit, std::optional<std::uint64_t> request_state, bool commit);
   std::uint64_t announceable() const;
   void note_told(std::uint64_t state);
+  void note_copy(const Frame& frame);
 
   // link_near.cpp, link_far.cpp
   void handle_datagram(Instant now, const SocketAddress& source, ByteView datagram);
@@ -71,8 +77,12 @@ struct ThinLink::Impl : LinkEntries {
   void note_answered(Instant now, Frame& frame, std::size_t bytes);
 
   void begin_epoch(Instant now);
+  void choose_coder(const ControlRecord& record);
+  std::optional<std::size_t> find_coder(const CoderMark& mark) const;
+  void use_coder(std::size_t index);
   void requeue(Instant now, const Frame& frame);
   std::uint64_t floor_identity() const;
+  CodedRecord::Reset reset_record() const;
   void near_message(Instant now, OpenedFrame& opened);
   void near_record(Instant now, FrameNumber number, ByteView plaintext);
   void near_answer(Instant now, std::uint64_t frame, FrameNumber number, ByteView plaintext);
@@ -82,8 +92,15 @@ struct ThinLink::Impl : LinkEntries {
   Decoding decode_downward(const CodedRecord& record, Unit& unit);
   bool check_matches(const CodedRecord& record) const;
   void announce_when_full(Instant now);
-  void take_unit(std::uint64_t number, std::uint64_t state, Unit unit, std::optional<Message> push);
+  void take_unit(Instant now, std::uint64_t number, std::uint64_t state, Unit unit,
+                 std::optional<Message> push);
   void near_broken(Instant now);
+  struct Held {
+    FrameNumber number;
+    std::uint64_t frame = 0;  // request that it answers
+    Bytes plaintext;
+  };
+  void hold(Held entry);
   void retry_held(Instant now);
   void trim_near();
   void ask_reset(Instant now);
@@ -96,6 +113,8 @@ struct ThinLink::Impl : LinkEntries {
   bool admit_request(std::uint64_t identity, Bytes text, Bytes tail);
   void far_control(Instant now, const ControlRecord& record);
   bool accept_reset(Instant now, const CodedRecord::Reset& reset);
+  void forget_pushes();
+  void renumber(Instant now, FrameNumber first);
   void note_announced(std::uint64_t state);
   bool window_full() const { return ladder.tip() >= announced + kUnitWindow; }
   void watch_window(Instant now);
@@ -104,9 +123,14 @@ struct ThinLink::Impl : LinkEntries {
   void respond(Instant now, RequestId id, Message response);
   void answer_ready_groups(Instant now);
   void send_plain_answer(Instant now, Group& group, const ControlRecord& record);
-  void refuse_frame(Instant now, FrameNumber number, bool recode);
+  enum class Refused : std::uint8_t { recode, state, coder };
+  void refuse_frame(Instant now, FrameNumber number, Refused why);
+  std::vector<CoderMark> coder_marks() const;
   void add_group(Group group);
-  void send_resync(Instant now);
+  void erase_group(std::map<std::uint64_t, Group>::iterator at);
+  bool make_room(std::size_t more, std::size_t bytes);
+  Duration resync_pause() const;
+  void send_resync(Instant now, bool of_coder = false);
 
   // link_transfer.cpp
   std::uint64_t start_transfer(Bytes payload, std::uint64_t frame, std::uint64_t group,
@@ -122,6 +146,8 @@ struct ThinLink::Impl : LinkEntries {
 
   LinkOptions options;
   security::SecureChannel channel;
+  Coders coders;  // as they are before the first message
+  std::size_t coder_in_use = 0;
   StateLadder ladder;
   Journal* journal;
   SocketAddress peer;
@@ -146,6 +172,7 @@ struct ThinLink::Impl : LinkEntries {
   std::uint64_t next_journal_key = 1;
   std::uint64_t epoch = 0;  // 0: none
   bool epoch_confirmed = false, epoch_stale = false;
+  std::uint64_t first_epoch = 0;   // of the near side's process
   std::uint64_t told = 0;          // newest state named upward
   std::uint64_t oldest_named = 0;  // no later message names an older one, but answers to what is under way
   std::vector<PendingAck> pending_acks;
@@ -159,11 +186,6 @@ struct ThinLink::Impl : LinkEntries {
     std::optional<Message> push;
   };
   std::map<std::uint64_t, Early> early_units;  // by number
-  struct Held {
-    FrameNumber number;
-    std::uint64_t frame = 0;  // request that it answers
-    Bytes plaintext;
-  };
   std::deque<Held> held;
   bool retrying = false;
   std::deque<std::pair<FrameNumber, Bytes>> sent_acks;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <functional>
 #include <set>
 #include <string>
@@ -329,6 +330,12 @@ TEST(ThinLink, drops_what_is_not_authentic) {
   EXPECT_EQ(world.answered_after.size(), 2u);
 }
 
+// More by hand: RAVINE_SEEDS=2000.
+std::uint64_t seeds(std::uint64_t usual) {
+  const char* given = std::getenv("RAVINE_SEEDS");
+  return given == nullptr ? usual : std::strtoull(given, nullptr, 10);
+}
+
 // Every request runs once and is answered, whatever the wire does and whoever restarts when.
 void survive(WireOptions wire, LinkOptions options, std::uint64_t seed, bool kills) {
   SCOPED_TRACE(seed);
@@ -363,12 +370,12 @@ void survive(WireOptions wire, LinkOptions options, std::uint64_t seed, bool kil
 }
 
 TEST(ThinLink, runs_everything_once_over_a_bad_wire) {
-  for (std::uint64_t seed = 1; seed <= 100; ++seed)
+  for (std::uint64_t seed = 1; seed <= seeds(100); ++seed)
     survive({.delay = 300ms, .loss = 0.3, .burst = 0.5, .duplication = 0.2, .jitter = 2s}, {}, seed, false);
 }
 
 TEST(ThinLink, runs_everything_once_through_restarts_of_either_side) {
-  for (std::uint64_t seed = 1; seed <= 300; ++seed)
+  for (std::uint64_t seed = 1; seed <= seeds(300); ++seed)
     survive({.delay = 300ms, .loss = 0.3, .duplication = 0.1, .jitter = 1s}, {}, seed, true);
 }
 

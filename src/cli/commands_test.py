@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 RAVINE = ""
@@ -110,10 +111,28 @@ class Commands(unittest.TestCase):
         self.assertEqual(client.stdout.read(), sent[::-1])
         client.stdout.close()
         self.assertEqual(client.wait(20), 0)
-        self.assertLess(second.json("ping", "alpha", "--count", "1")["rtt_ns"], 3_000_000_000)
+        self.assertLess(second.json("ping", "alpha", "-c", "1")["rtt_ns"], 3_000_000_000)
         session = second.json("status")["sessions"][0]
         self.assertEqual((session["name"], session["path"]["kind"]), ("alpha", "direct"))
         self.assertTrue(session["path"]["why"])
+
+    def test_who_joined_is_reached_by_name_before_it_dialled_anyone(self):
+        first, _ = self.network()
+        # The joined node makes itself known within moments; until then its name is unknown here.
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            done = first.run("ping", "beta", "--count", "1")
+            if done.returncode != 6:
+                break
+            time.sleep(0.02)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        self.assertIn("beta", [peer["name"] for peer in first.json("peers")["peers"]])
+
+    def test_a_second_code_for_a_name_says_how_to_withdraw_the_first(self):
+        first = self.machine("first")
+        self.assertEqual(first.run("ca", "init").returncode, 0)
+        self.assertEqual(first.run("invite", "beta").returncode, 0)
+        self.fails(first.run("invite", "beta"), 7, "ravine invite --withdraw beta")
 
     def test_unknown_peer_and_closed_port_say_so(self):
         first, second = self.network()

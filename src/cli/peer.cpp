@@ -82,7 +82,7 @@ void add_peer_commands(CLI::App& app, Context& context) {
   CLI::App* command = add_command(app, "ping", "Measure the round trip to a peer over its session",
                                   "ravine ping box\nravine ping --count 1 --json abcdefghijklmnop");
   command->add_option("PEER", ping->peer, "Name, NAME.fuse, 16-character ID or overlay address")->required();
-  command->add_option("-n,--count", ping->count, "How many")
+  command->add_option("-n,-c,--count", ping->count, "How many")
       ->check(CLI::Range(1u, 1000000u))
       ->capture_default_str();
   command->add_option("-i,--interval", ping->interval_ms, "Milliseconds between two")

@@ -180,8 +180,10 @@ Result<> InviteRegister::add(const Invite& invite, std::string name, std::vector
                  fmt::format("{} codes are pending; withdraw some", pending_.size())};
   for (const PendingInvite& pending : pending_)
     if (!name.empty() && pending.name == name && !pending.used_by)
-      return Error{ErrorKind::already_exists,
-                   fmt::format("a code for \"{}\" is pending; withdraw it first", name)};
+      return Error{
+          ErrorKind::already_exists,
+          fmt::format("a code for \"{0}\" is pending; withdraw it with \"ravine invite --withdraw {0}\"",
+                      name)};
   pending_.push_back({invite.kind, invite.proof_key().id(), invite.server_name(), std::move(name),
                       std::move(groups), expires, std::nullopt});
   return {};

@@ -32,19 +32,27 @@ Result<std::vector<services::StaticPeer>> Node::Impl::static_peers(const Config&
       peers.push_back(std::move(entry));
     }
   }
-  // What the issuer told at joining; the configuration says it better where both know a peer.
+  // What the issuer told at joining; the configuration says it better where both know a peer. A session to
+  // the issuer is held: so its node knows where this one is, and revocations come at once.
   for (const auto& [id, member] : named) {
     for (const identity::KnownPeer& known : member->known) {
-      const bool configured = std::ranges::any_of(peers, [&, network = id](const services::StaticPeer& peer) {
-        return peer.network == network &&
-               ((!peer.name.empty() && peer.name == known.name) || known.id.matches_text(peer.short_id));
-      });
-      if (configured || known.addresses.empty() || known.id == member->id()) continue;
+      const bool issues = member->issuer == known.id;
+      const auto configured =
+          std::ranges::find_if(peers, [&, network = id](const services::StaticPeer& peer) {
+            return peer.network == network &&
+                   ((!peer.name.empty() && peer.name == known.name) || known.id.matches_text(peer.short_id));
+          });
+      if (configured != peers.end()) {
+        configured->keep |= issues;
+        continue;
+      }
+      if (known.addresses.empty() || known.id == member->id()) continue;
       peers.push_back({.network = id,
                        .name = known.name,
                        .short_id = known.id.to_text(),
                        .id = known.id,
-                       .addresses = known.addresses});
+                       .addresses = known.addresses,
+                       .keep = issues});
     }
   }
   return peers;

@@ -177,7 +177,9 @@ void PeerConnector::end_of_time(const AttemptHandle& attempt) {
   }
   attempt->dials.clear();
   fail(attempt,
-       fmt::format("no answer within {} s", (attempt->patient ? kHandshakePatience : kConnectTimeout) / 1s));
+       fmt::format(
+           "no answer within {:.1f} s",
+           std::chrono::duration<double>(attempt->patient ? kHandshakePatience : kConnectTimeout).count()));
 }
 
 // Dials that an earlier attempt gave up waiting for may still succeed, over a link of many seconds.

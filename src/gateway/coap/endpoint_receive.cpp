@@ -148,6 +148,12 @@ void CoapEndpoint::send_empty(Instant now, const SocketAddress& to, MessageType 
   message.type = type;
   message.id = id;
   const Bytes bytes = encode_message(message);
+  // Nothing is lost: the asker repeats what got no acknowledgement, and earns more by it.
+  const Peer* peer = peers_.find(to);
+  if (peer != nullptr && peers_.allowance(now, *peer) < bytes.size()) {
+    ++counters_.dropped_amplification;
+    return;
+  }
   if (type == MessageType::reset) ++counters_.resets_sent;
   const QueueItemId item = post(now, to, bytes);
   if (remember) replies_.keep_answer(to, id, bytes, item);

@@ -20,7 +20,9 @@ struct TokenServer {
     const std::size_t at = since.empty() ? 0 : std::stoul(since.substr(1));
     if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
     const auto own = news.find(token);
-    if (own == news.end() || at >= own->second.size()) return std::nullopt;
+    const bool waits = !query_value(request.target, "timeout").empty();
+    if (own == news.end() || at >= own->second.size())
+      return waits ? std::nullopt : std::optional(json(200, "{\"next_batch\":\"" + since + "\"}"));
     return json(200, "{\"rooms\":{\"t\":\"" + own->second[at] + "\"},\"next_batch\":\"s" +
                          std::to_string(at + 1) + "\"}");
   }
@@ -160,6 +162,51 @@ TEST_F(Clients, one_that_left_takes_its_waiting_request_with_it) {
   world.up.down = false;
   world.run(2000s);
   EXPECT_LE(world.seen.size() - seen, 16u);  // those that had left
+}
+
+TEST_F(Clients, one_that_polls_from_where_an_empty_sync_left_it_waits_and_gets_its_news) {
+  as("alice", kSync);
+  world.start_near();  // knows no stream: the poll goes through, and its answer says nothing new
+  EXPECT_EQ(body_of(as("alice", "/_matrix/client/v3/sync?timeout=0&since=s0")), R"({"next_batch":"s0"})");
+  const HttpId alice = poll("alice", "s0");
+  EXPECT_FALSE(world.answers.contains(alice));
+  server.news["Bearer alice"].push_back("for alice");
+  world.run(100s);
+  EXPECT_NE(body_of(world.answers[alice]).find("for alice"), std::string::npos);
+}
+
+// The echo may overtake the answer of the send that it names.
+TEST(Gateway, a_client_sees_its_own_transaction_ids_whatever_is_lost) {
+  for (std::uint64_t seed = 1; seed <= seeds(50); ++seed) {
+    SCOPED_TRACE(seed);
+    World world({.delay = 300ms, .loss = 0.3}, {}, {}, {}, seed);
+    std::vector<std::string> sent;
+    world.server = [&](const HttpRequest& request) -> std::optional<HttpResponse> {
+      if (request.method == "PUT") {
+        sent.push_back(request.target.substr(request.target.rfind('/') + 1));
+        return json(200, R"({"event_id":"$e"})");
+      }
+      const std::string since(query_value(request.target, "since"));
+      if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
+      const std::size_t at = std::stoul(since.substr(1));
+      if (at >= sent.size()) return std::nullopt;
+      return json(200, "{\"next_batch\":\"s" + std::to_string(at + 1) + "\",\"transaction_id\":\"" +
+                           sent[at] + "\"}");
+    };
+    world.call("GET", kSync);
+    std::string since = "s0";
+    for (int i = 0; i < 5; ++i) {
+      const std::string name = "mine" + std::to_string(i);
+      world.send("PUT", "/_matrix/client/v3/rooms/r/send/m.room.message/" + name, "{}");
+      const std::string news =
+          body_of(world.call("GET", "/_matrix/client/v3/sync?timeout=300000&since=" + since));
+      since = json_text(news, "next_batch");
+      const std::string_view seen = json_text(news, "transaction_id");
+      if (!seen.empty()) {
+        EXPECT_EQ(seen.substr(0, 4), "mine") << seen;
+      }
+    }
+  }
 }
 
 TEST_F(Clients, counts_per_kind_of_route) {

@@ -21,24 +21,27 @@ using link::WireOptions;
 class World {
  public:
   explicit World(WireOptions wire = {}, NearOptions near_given = {}, FarOptions far_given = {},
-                 link::LinkOptions link_given = {}, std::uint64_t seed = 1)
+                 link::LinkOptions link_given = {}, std::uint64_t seed = 1,
+                 std::function<link::Coders()> coders_given = none)
       : up(wire, seed),
         down(wire, seed + 1),
         random(seed + 2),
         near_options(std::move(near_given)),
-        far_options(std::move(far_given)) {
+        far_options(std::move(far_given)),
+        coders(std::move(coders_given)) {
     link_given.rate_bps = wire.rate_bps;
     link_options_ = link_options(link_given, near_options.matrix, near_options.alias_events);
     start_near();
     start_far();
   }
+  static link::Coders none() { return {}; }
   void start_near() {
-    near.emplace(near_options, link::make_link(near_durable, security::Role::near, random, link_options_,
-                                               coder::make_none_coder()));
+    near.emplace(near_options,
+                 link::make_link(near_durable, security::Role::near, random, link_options_, coders()));
   }
   void start_far() {
     far.emplace(far_options, link::make_link(far_durable, security::Role::far, random, link_options_,
-                                             coder::make_none_coder(), "192.0.2.1:4000"));
+                                             coders(), "192.0.2.1:4000"));
   }
 
   HttpId send(std::string method, std::string target, std::string_view body = {}, Headers headers = {}) {
@@ -105,6 +108,7 @@ class World {
   SeededRandom random;
   NearOptions near_options;
   FarOptions far_options;
+  std::function<link::Coders()> coders;
   link::LinkOptions link_options_;
   Durable near_durable, far_durable;
   std::optional<NearGateway> near;
@@ -142,6 +146,8 @@ struct SyncServer {
     const std::string since(query_value(request.target, "since"));
     const std::size_t at = since.empty() ? 0 : std::stoul(since.substr(1));
     if (since.empty()) return json(200, R"({"next_batch":"s0","rooms":{"initial":1}})");
+    if (at >= news.size() && query_value(request.target, "timeout").empty())
+      return json(200, "{\"next_batch\":\"" + since + "\"}");
     if (at >= news.size()) return std::nullopt;
     return json(
         200, "{\"next_batch\":\"s" + std::to_string(at + 1) + "\",\"rooms\":{\"t\":\"" + news[at] + "\"}}");

@@ -32,7 +32,7 @@ void NearGateway::Impl::handle_sync(Instant now, Call call) {
   if (at != streams.end() && at->second.base == base && !since.empty() && sure) {
     Stream& stream = at->second;
     stream.last_poll = now;
-    if (since == stream.before && !stream.last.empty())
+    if (since == stream.before && since != stream.since && !stream.last.empty())
       return answer(now, call.id, json_response(as_text(stream.last)));
     if (since == stream.since) {
       stream.polls.push_back({call.id, now + timeout});

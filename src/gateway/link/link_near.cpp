@@ -267,7 +267,6 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
   Message message{unit[0].response, record->tail};
   std::optional<Message> push;
   if (request == 0) push = message;
-  take_unit(now, record->unit, record->state, std::move(unit), std::move(push));
   if (request != 0) {
     for (auto& [id, frame] : frames) {
       const auto place = std::find(frame.requests.begin(), frame.requests.end(), request);
@@ -279,6 +278,8 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
     requests.at(request).bytes_in = plaintext.size();
     end_request(request, RequestEnd::answered, std::move(message));
   }
+  // Behind its end: pushes that waited for this unit may name the request.
+  take_unit(now, record->unit, record->state, std::move(unit), std::move(push));
   schedule_ack(now, number, record->unit);
   trim_near();
   announce_when_full(now);
@@ -371,9 +372,10 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   drop_frame(frame_id);
   const Unit texts = unit;
   for (const RequestId id : ended) requests.at(id).bytes_in = plaintext.size() / ended.size();
-  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
   for (std::size_t i = 0; i < ended.size(); ++i)
     end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});
+  // Behind their ends: pushes that waited for this unit may name the requests.
+  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
   trim_near();
   announce_when_full(now);
   retry_held(now);

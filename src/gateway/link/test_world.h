@@ -69,6 +69,7 @@ class MemoryJournal final : public Journal {
   void erase(std::uint64_t key) override { held.erase(key); }
   std::vector<JournalEntry> entries() const override {
     std::vector<JournalEntry> all;
+    all.reserve(held.size());
     for (const auto& [key, record] : held) all.push_back({key, record});
     return all;
   }

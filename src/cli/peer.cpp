@@ -13,8 +13,6 @@
 
 namespace ravine::cli {
 
-namespace json = boost::json;
-
 namespace {
 
 struct PingOptions {

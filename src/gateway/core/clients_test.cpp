@@ -155,6 +155,7 @@ TEST_F(Clients, one_that_left_takes_its_waiting_request_with_it) {
   const std::size_t seen = world.seen.size();
   world.up.down = true;
   std::vector<HttpId> asked;
+  asked.reserve(40);
   for (int i = 0; i < 40; ++i) asked.push_back(world.send("GET", "/_matrix/client/v3/x" + std::to_string(i)));
   for (const HttpId id : asked) world.near->withdraw(world.now, id);
   EXPECT_EQ(world.near->link().waiting(), 0u);

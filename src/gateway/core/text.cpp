@@ -248,8 +248,9 @@ Result<HttpResponse> parse_response_text(const link::Message& message) {
   HttpResponse response;
   const std::size_t end = text.find('\n');
   if (end == std::string_view::npos) return kMalformed;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + end, response.status);
-  if (error != std::errc{} || stop != text.data() + end || response.status < 100 || response.status > 999)
+  const std::string_view line = text.substr(0, end);
+  const auto [stop, error] = std::from_chars(line.begin(), line.end(), response.status);
+  if (error != std::errc{} || stop != line.end() || response.status < 100 || response.status > 999)
     return kMalformed;
   text.remove_prefix(end + 1);
   if (!read_headers(text, response.headers)) return kMalformed;

@@ -291,6 +291,7 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   groups.clear();
   group_of.clear();
   std::vector<std::uint64_t> old;
+  old.reserve(outgoing.size());
   for (const auto& [id, transfer] : outgoing) old.push_back(id);
   for (const std::uint64_t id : old) end_transfer(id);
   old.clear();

@@ -48,6 +48,7 @@ void ThinLink::Impl::begin_epoch(Instant now) {
   pending_acks.clear();
   incoming.clear();
   std::vector<std::uint64_t> old;
+  old.reserve(frames.size());
   for (const auto& [id, frame] : frames) old.push_back(id);
   for (const std::uint64_t id : old) {
     requeue(now, frames.at(id));

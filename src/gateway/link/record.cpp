@@ -179,7 +179,10 @@ std::optional<CodedRecord> decode_coded(ByteView plaintext, Lane lane, AnswerBas
   record.committed = lane == Lane::request || (flags & kLoose) == 0;
   record.whole = true;
   record.check_bits = 16;
-  if ((flags & kReset) != 0 && !(record.reset = read_reset(in))) return std::nullopt;
+  if ((flags & kReset) != 0) {
+    record.reset = read_reset(in);
+    if (!record.reset) return std::nullopt;
+  }
   if ((flags & kNamed) != 0) record.named = in.read_varint();
   record.state = in.read_varint();
   if (lane != Lane::request && record.committed) record.unit = record.state + 1 + in.read_varint();
@@ -280,7 +283,10 @@ std::optional<ControlRecord> decode_control(ByteView plaintext) {
     record.state = in.read_varint();
     record.check = in.read_u16();
   }
-  if ((first & kControlReset) != 0 && !(record.reset = read_reset(in))) return std::nullopt;
+  if ((first & kControlReset) != 0) {
+    record.reset = read_reset(in);
+    if (!record.reset) return std::nullopt;
+  }
   if ((first & kSkip) != 0) {
     const std::uint64_t generation = in.read_varint();
     const std::uint64_t number = in.read_varint();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "identity/peer_id.h"
 
 namespace ravine::identity {
@@ -9,13 +10,6 @@ namespace {
 
 constexpr std::size_t kMaxHost = 253;  // RFC 1035 §2.3.4
 constexpr std::string_view kSuffix = ".fuse";
-
-std::string to_lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return lower;
-}
 
 std::string_view without_dot(std::string_view host) {
   if (!host.empty() && host.back() == '.') host.remove_suffix(1);

@@ -5,16 +5,10 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
+
 namespace ravine::services {
 namespace {
-
-bool is_token(std::string_view text) {  // RFC 9110 §5.6.2
-  static constexpr std::string_view kExtra = "!#$%&'*+-.^_`|~";
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           kExtra.find(c) != std::string_view::npos;
-  });
-}
 
 bool is_field_text(std::string_view text) {  // RFC 9110 §5.5, without obsolete bytes
   return std::all_of(text.begin(), text.end(), [](char c) { return c == '\t' || (c >= 0x20 && c < 0x7f); });
@@ -49,9 +43,7 @@ bool parse_field(std::string_view line, HttpHead& head) {  // RFC 9112 §5
   const std::string_view name = line.substr(0, colon);
   const std::string_view value = trim(line.substr(colon + 1));
   if (!is_token(name) || !is_field_text(value)) return false;
-  std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::string lower = to_lower(name);
   if (lower == "host" && head.field("host") != nullptr) return false;  // RFC 9112 §3.2
   head.fields.emplace_back(std::move(lower), value);
   return true;

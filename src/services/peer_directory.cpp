@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "identity/fuse_name.h"
 #include "services/peers.h"
 #include "services/target.h"
@@ -10,14 +11,6 @@ namespace ravine::services {
 namespace {
 
 constexpr std::size_t kPrefixBytes = 6;  // the /48 of a network
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  }
-  return out;
-}
 
 Error unknown(std::string_view host, std::string_view why) {
   return {ErrorKind::not_found, fmt::format("no peer '{}': {}", host, why)};
@@ -31,7 +24,7 @@ std::string short_id_of(const IpAddress& overlay) {
 
 void PeerDirectory::add_network(session::NetworkId network, std::string label, IpAddress prefix) {
   remove_network(network);
-  networks_.push_back({network, lower(label), prefix});
+  networks_.push_back({network, to_lower(label), prefix});
 }
 
 void PeerDirectory::remove_network(session::NetworkId network) {
@@ -93,8 +86,8 @@ Result<> PeerDirectory::set_static(std::vector<StaticPeer> peers) {
 
 Result<> PeerDirectory::add_static(StaticPeer peer) {
   if (peer.id) peer.short_id = peer.id->to_text();
-  peer.name = lower(peer.name);
-  peer.short_id = lower(peer.short_id);
+  peer.name = to_lower(peer.name);
+  peer.short_id = to_lower(peer.short_id);
   if (peer.name.empty() && peer.short_id.empty()) {
     return Error{ErrorKind::invalid_argument, "a peer needs a name or an id"};
   }

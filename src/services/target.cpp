@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace ravine::services {
 namespace {
 
@@ -23,14 +25,6 @@ bool is_dns_name(std::string_view host) {
     if (dot == std::string_view::npos) return true;
     host.remove_prefix(dot + 1);
   }
-}
-
-std::string to_lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
 }
 
 }  // namespace

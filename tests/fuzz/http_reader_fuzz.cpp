@@ -33,16 +33,15 @@ std::string text_of(const HttpResponse& response) {
 }
 
 void check(const HttpRequest& request) {
-  expect(services::http::is_token(request.method) && request.method != "CONNECT");
+  expect(is_token(request.method) && request.method != "CONNECT");
   expect(services::http::is_origin_form(request.target) ||
          (request.target == "*" && request.method == "OPTIONS"));
   expect(request.target.size() <= kLimits.max_target && request.body.size() <= kLimits.max_body);
   std::size_t hosts = 0, framings = 0;
   for (const auto& [name, value] : request.headers) {
-    expect(services::http::is_token(name) && services::http::is_field_value(value));
-    if (services::http::equals_ignoring_case(name, "host")) ++hosts;
-    if (services::http::equals_ignoring_case(name, "content-length") ||
-        services::http::equals_ignoring_case(name, "transfer-encoding"))
+    expect(is_token(name) && services::http::is_field_value(value));
+    if (equals_ignoring_case(name, "host")) ++hosts;
+    if (equals_ignoring_case(name, "content-length") || equals_ignoring_case(name, "transfer-encoding"))
       ++framings;
   }
   expect(hosts <= 1 && framings <= 1);

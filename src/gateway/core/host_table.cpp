@@ -1,23 +1,29 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/text.h"
 #include "gateway/core/near_gateway.h"
 
 namespace ravine::gateway::core {
+namespace {
+
+std::string key_of(std::string_view host) {
+  return to_lower(host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':')));
+}
+
+}  // namespace
 
 Result<> HostTable::add(std::string_view host, std::size_t gateway) {
-  if (find(host) && (!default_ || find(host) != default_))
+  std::string key = key_of(host);
+  if (std::any_of(entries_.begin(), entries_.end(), [&](const auto& entry) { return entry.first == key; }))
     return Error{ErrorKind::already_exists, fmt::format("host {} has a gateway already", host)};
-  std::string key(host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':')));
-  for (char& c : key)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
   entries_.emplace_back(std::move(key), gateway);
   return {};
 }
 
 std::optional<std::size_t> HostTable::find(std::string_view host) const {
-  std::string key(host.substr(0, host.starts_with('[') ? host.find(']') + 1 : host.find(':')));
-  for (char& c : key)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  const std::string key = key_of(host);
   for (const auto& [name, gateway] : entries_)
     if (name == key) return gateway;
   return default_;

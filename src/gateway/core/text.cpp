@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 
+#include "base/text.h"
+
 namespace ravine::gateway::core {
 namespace {
 
@@ -32,20 +34,6 @@ constexpr std::array<std::string_view, 19> kPassing{"content-type",
 // What clients send without meaning it; only other values go through.
 constexpr std::string_view kJson = "application/json";
 constexpr std::size_t kTailFrom = 65536;  // bytes of body that the coder is not asked to read
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  return out;
-}
-
-bool is_token(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-  });
-}
 
 bool has_control(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](char c) {
@@ -79,9 +67,9 @@ bool goes_in_tail(const Headers& headers, ByteView body) {
 void write_headers(std::string& out, const Headers& headers, const std::vector<std::string>& more,
                    bool has_body) {
   // Names that Connection lists belong to one hop (RFC 9110 §7.6.1).
-  const std::string connection = lower(header_value(headers, "connection"));
+  const std::string connection = to_lower(header_value(headers, "connection"));
   for (const auto& [name, value] : headers) {
-    const std::string key = lower(name);
+    const std::string key = to_lower(name);
     // A signature belongs to its request; a token does not, and never gets into a text.
     const bool signature = key == "authorization" && value.starts_with("X-Matrix ");
     if ((!passes(key, more) && !signature) ||
@@ -138,12 +126,13 @@ void finish_headers(Headers& headers, bool has_body) {
 
 std::string_view header_value(const Headers& headers, std::string_view name) {
   for (const auto& [key, value] : headers)
-    if (lower(key) == name) return value;
+    if (equals_ignoring_case(key, name)) return value;
   return {};
 }
 
 bool has_header(const Headers& headers, std::string_view name) {
-  return std::any_of(headers.begin(), headers.end(), [&](const auto& h) { return lower(h.first) == name; });
+  return std::any_of(headers.begin(), headers.end(),
+                     [&](const auto& h) { return equals_ignoring_case(h.first, name); });
 }
 
 namespace {
@@ -185,8 +174,8 @@ std::optional<Refusal> check_request(const HttpRequest& request, const TextLimit
   for (const auto& [name, value] : request.headers) {
     bytes += name.size() + value.size() + 4;
     if (!is_token(name)) return Refusal{400, "a header's name is no token"};
-    if (has_control(value)) return Refusal{400, fmt::format("a control in the value of {}", lower(name))};
-    const std::string key = lower(name);
+    if (has_control(value)) return Refusal{400, fmt::format("a control in the value of {}", to_lower(name))};
+    const std::string key = to_lower(name);
     if (key == "content-length") {
       ++lengths;
       if (value.empty() || value.size() > 18 || value.find_first_not_of("0123456789") != std::string::npos)
@@ -194,7 +183,7 @@ std::optional<Refusal> check_request(const HttpRequest& request, const TextLimit
     }
     if (key == "transfer-encoding") {
       ++codings;
-      if (lower(value) != "chunked") return Refusal{400, "a Transfer-Encoding other than chunked"};
+      if (to_lower(value) != "chunked") return Refusal{400, "a Transfer-Encoding other than chunked"};
     }
     if (key == "host") ++hosts;
     if (key == "~") return Refusal{400, "a header named ~"};

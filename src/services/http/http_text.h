@@ -9,14 +9,12 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/text.h"
 #include "base/time.h"
 #include "gateway/core/http.h"
 
 namespace ravine::services::http {
 
-bool equals_ignoring_case(std::string_view a, std::string_view b);
-std::string to_lower(std::string_view text);
-bool is_token(std::string_view text);          // RFC 9110 §5.6.2
 bool is_field_value(std::string_view text);    // no controls but tab (RFC 9110 §5.5)
 bool is_authority(std::string_view text);      // "host[:port]" without user information (RFC 3986 §3.2)
 bool is_origin_form(std::string_view target);  // begins with "/", no blank, control or fragment

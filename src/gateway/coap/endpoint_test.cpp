@@ -382,6 +382,31 @@ TEST(CoapEndpoint, spoofed_requests_cannot_make_it_amplify) {
   }
 }
 
+TEST(CoapEndpoint, an_empty_acknowledgement_counts_towards_what_an_address_has_earned) {
+  Pair pair;
+  std::size_t in = 0;
+  std::size_t out = 0;
+  pair.link.filter = [&](const OutgoingDatagram& datagram, bool) {
+    out += datagram.bytes.size();
+    return false;
+  };
+  for (std::uint16_t id = 1; id <= 2; ++id) {
+    // The first waits for its acknowledgement, the second's answer takes all that both have earned.
+    pair.answer = id == 2;
+    pair.answer_bytes = 36;
+    Message message = request_of(Code::get, "a");
+    message.id = id;
+    message.token = {static_cast<std::uint8_t>(id)};
+    const Bytes bytes = encode_message(message);
+    in += bytes.size();
+    pair.link.inject(kClientAddress, false, bytes);
+  }
+  EXPECT_EQ(out, 3 * in);
+  pair.link.run([] { return false; }, 20s);
+  EXPECT_EQ(out, 3 * in);
+  EXPECT_GT(pair.server.counters().dropped_amplification, 0u);
+}
+
 TEST(CoapEndpoint, a_flood_of_requests_is_bounded_and_never_runs_one_twice) {
   EndpointOptions options;
   options.replies = {.entries = 100, .bytes = 4096, .entries_per_peer = 100};

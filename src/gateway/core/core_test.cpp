@@ -151,12 +151,25 @@ TEST(Gateway, gives_the_client_back_its_transaction_id_and_aliases_events) {
     return json(200, "{}");
   };
   const std::string answer = body_of(world.call("PUT", kSend, R"({"body":"Hello"})"));
-  const std::string alias(json_string(answer, "event_id"));
+  const std::string alias(json_text(answer, "event_id"));
   EXPECT_NE(alias, "$realrealreal");
   EXPECT_EQ(body_of(world.call("GET", "/_matrix/client/v3/sync")),
             R"({"next_batch":"s1","rooms":{"e":{"unsigned":{"transaction_id":"m1"}}}})");
   world.call("GET", "/_matrix/client/v3/rooms/%21r/event/%24" + alias.substr(1));
   EXPECT_EQ(world.seen.back().target, "/_matrix/client/v3/rooms/%21r/event/%24realrealreal");
+}
+
+TEST(Gateway, a_servers_header_cannot_speak_for_the_other_gateway) {
+  World world({}, {.alias_events = true}, {.alias_events = true});
+  world.server = [](const HttpRequest& request) {
+    HttpResponse response = json(200, R"({"event_id":"$e"})");
+    response.headers.emplace_back("~", "12345");
+    if (request.method == "GET") response.headers.emplace_back("X", "1");
+    return response;
+  };
+  const std::string first = body_of(world.call("PUT", kSend, "{}"));
+  EXPECT_EQ(first.find("12345"), std::string::npos) << first;
+  EXPECT_FALSE(has_header(world.call("GET", "/_matrix/client/v3/account/whoami").headers, "~"));
 }
 
 TEST(Gateway, an_aliased_send_is_acknowledged_by_an_empty_answer) {
@@ -173,7 +186,7 @@ TEST(Gateway, an_idle_minute_of_sync_costs_no_byte_and_news_come_by_push) {
   SyncServer homeserver;
   world.server = [&](const HttpRequest& request) { return homeserver(request); };
   world.far_options.poll_timeout = 30s;
-  EXPECT_EQ(json_string(body_of(world.call("GET", "/_matrix/client/v3/sync?timeout=0")), "next_batch"), "s0");
+  EXPECT_EQ(json_text(body_of(world.call("GET", "/_matrix/client/v3/sync?timeout=0")), "next_batch"), "s0");
   world.run(20s);
   const auto before = world.up.ip_bytes + world.down.ip_bytes;
   for (int i = 0; i < 2; ++i) {
@@ -212,7 +225,7 @@ TEST(Gateway, says_504_in_the_shape_that_the_client_speaks) {
   world.up.down = true;
   const HttpResponse matrix = world.call("GET", "/_matrix/client/v3/x");
   EXPECT_EQ(matrix.status, 504);
-  EXPECT_EQ(json_string(body_of(matrix), "errcode"), "M_UNKNOWN");
+  EXPECT_EQ(json_text(body_of(matrix), "errcode"), "M_UNKNOWN");
   EXPECT_EQ(world.call("GET", "/plain").status, 504);
 }
 

@@ -14,6 +14,7 @@ namespace ravine::gateway::core {
 namespace {
 
 constexpr std::size_t kMaxAliases = 1024;
+constexpr std::size_t kMaxEventId = 255;                  // bytes, by the Matrix specification
 constexpr Duration kSlack = 15s;                          // a long poll may be late by so much
 constexpr Duration kPollPause = 1s;                       // for servers that answer long polls at once
 constexpr std::size_t kMaxText = std::size_t{128} << 10;  // headers and body of a response's text
@@ -76,7 +77,7 @@ struct FarGateway::Impl {
   void push(Instant now, std::uint64_t client, HttpResponse response);
   void drain(Instant now);
   void remember_alias(std::uint64_t identity, std::string event);
-  HttpRequest with_events(HttpRequest request) const;
+  std::string with_events(std::string_view text, std::string_view sigil) const;
 
   FarOptions options;
   link::ThinLink link;
@@ -85,7 +86,8 @@ struct FarGateway::Impl {
   std::map<UpstreamId, Open> under_way;
   std::map<std::uint64_t, Poller> pollers;
   std::map<link::PushId, std::uint64_t> unread;
-  std::deque<std::pair<std::uint64_t, std::string>> aliases;
+  std::map<std::uint64_t, std::string> events;  // by the identity that aliases name
+  std::deque<std::uint64_t> alias_order;
   std::deque<UpstreamRequest> asked;
   std::deque<UpstreamId> withdrawn;
   UpstreamId next_id = 1;
@@ -93,27 +95,32 @@ struct FarGateway::Impl {
 };
 
 void FarGateway::Impl::remember_alias(std::uint64_t identity, std::string event) {
-  aliases.emplace_back(identity, std::move(event));
-  if (aliases.size() > kMaxAliases) aliases.pop_front();
+  if (events.insert_or_assign(identity, std::move(event)).second) alias_order.push_back(identity);
+  if (alias_order.size() <= kMaxAliases) return;
+  events.erase(alias_order.front());
+  alias_order.pop_front();
 }
 
-// Events under the names that the server gave them.
-HttpRequest FarGateway::Impl::with_events(HttpRequest request) const {
-  const std::string prefix = alias_prefix(connection);
-  const std::string coded = "%24" + prefix.substr(1);
-  std::string body(as_text(request.body));
-  if (request.target.find(coded) == std::string::npos && request.target.find(prefix) == std::string::npos &&
-      body.find(prefix) == std::string::npos)
-    return request;
-  // Newest first: a longer number must not be taken for a shorter one that it begins with.
-  for (auto at = aliases.rbegin(); at != aliases.rend(); ++at) {
-    const std::string name = fmt::format("{}{}", prefix, at->first);
-    request.target = replaced(replaced(request.target, "%24" + name.substr(1), "%24" + at->second.substr(1)),
-                              name, at->second);
-    body = replaced(std::move(body), name, at->second);
+// Events under the names that the server gave them. `sigil` is how "$" is spelled in `text`.
+std::string FarGateway::Impl::with_events(std::string_view text, std::string_view sigil) const {
+  const std::string before = std::string(sigil) + alias_prefix(connection).substr(1);
+  std::string out;
+  std::size_t done = 0, marks = 0;
+  for (std::size_t at = 0; marks < kMaxMarks && (at = text.find(before, at)) != std::string_view::npos;) {
+    const std::size_t digits = at + before.size();
+    const std::size_t end = std::min(text.find_first_not_of("0123456789", digits), text.size());
+    const auto number = parse_number(text.substr(digits, end - digits));
+    const auto event = number ? events.find(*number) : events.end();
+    if (event != events.end()) {
+      out += text.substr(done, at - done);
+      out += sigil;
+      out += event->second.substr(1);
+      done = end;
+      ++marks;
+    }
+    at = end;
   }
-  request.body = to_bytes(as_bytes(body));
-  return request;
+  return out += text.substr(done);
 }
 
 UpstreamId FarGateway::Impl::ask(Instant now, Open open, HttpRequest request, Duration timeout) {
@@ -163,10 +170,9 @@ FarGateway::Impl::Token FarGateway::Impl::parse_token(std::string_view line) {
     token.anonymous = true;
     line.remove_prefix(1);
   }
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), number);
-  if (error == std::errc{}) token.number = number;
-  line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+  const std::string_view digits = line.substr(0, line.find(' '));
+  token.number = parse_number(digits);
+  line.remove_prefix(digits.size());
   if (line.starts_with(' ')) token.secret = line.substr(1);
   if (!token.number && !token.anonymous) token.number = 0;
   return token;
@@ -234,17 +240,17 @@ bool FarGateway::Impl::prepare(Instant now, const link::RequestArrived& arrived,
   }
   if (!identify(now, token, open, request, arrived.one_way)) return false;
   if (numbered) {
-    std::uint64_t number = 0;
-    const char* end = transaction.data() + transaction.size();
-    if (std::from_chars(transaction.data() + 1, end, number).ec == std::errc{}) open.named = number;
+    open.named = parse_number(std::string_view(transaction).substr(1));
     const std::uint64_t name = open.named.value_or(open.identity);
     request.target =
         with_transaction(request.target, transaction_prefix(connection) + fmt::format("{}", name));
   }
   if (options.alias_events) {
     open.aliased = may_alias(open.route, request.target);
-    if (open.route.matrix && open.route.kind != RouteKind::federation)
-      request = with_events(std::move(request));
+    if (open.route.matrix && open.route.kind != RouteKind::federation) {
+      request.target = with_events(with_events(request.target, "%24"), "$");
+      request.body = to_bytes(as_bytes(with_events(as_text(request.body), "$")));
+    }
   }
   return true;
 }
@@ -293,6 +299,7 @@ void FarGateway::Impl::handle_response(Instant now, UpstreamId id, HttpResponse 
   RouteCounters& counters = stats.of(open.route.kind);
   ++counters.exchanges;
   counters.response_bytes += http_size(response);
+  std::erase_if(response.headers, [](const auto& header) { return header.first == "~"; });  // ours alone
   if (open.poll) return handle_polled(now, open.client.value_or(0), &response);
   if (response.body.size() > options.max_body) {
     ++counters.failed;
@@ -309,7 +316,8 @@ void FarGateway::Impl::handle_response(Instant now, UpstreamId id, HttpResponse 
   }
   if (open.aliased && response.status == 200) {
     const std::string event(json_text(body, "event_id"));
-    if (!event.empty() && body == fmt::format(R"({{"event_id":"{}"}})", event)) {
+    const bool named = event.starts_with('$') && event.size() <= kMaxEventId;
+    if (named && body == fmt::format(R"({{"event_id":"{}"}})", event)) {
       remember_alias(open.named.value_or(open.identity), event);
       open.event = event;
     }

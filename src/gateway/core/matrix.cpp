@@ -54,6 +54,12 @@ std::string escaped(std::string_view text) {
 
 }  // namespace
 
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.begin(), text.end(), number);
+  return error == std::errc{} && end == text.end() ? std::optional(number) : std::nullopt;
+}
+
 std::string_view to_text(RouteKind kind) {
   constexpr std::array<std::string_view, kRouteKinds> kNames{
       "other",  "plain",    "login", "logout", "send",   "typing",    "receipt",
@@ -186,19 +192,6 @@ std::string without_query(std::string_view target, std::string_view name) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return out;
-}
-
-std::string_view json_string(std::string_view json, std::string_view key) {
-  const std::string quoted = "\"" + std::string(key) + "\"";
-  std::size_t at = json.find(quoted);
-  if (at == std::string_view::npos) return {};
-  at += quoted.size();
-  while (at < json.size() && (json[at] == ' ' || json[at] == ':')) ++at;
-  if (at >= json.size() || json[at] != '"') return {};
-  const std::size_t end = json.find('"', at + 1);
-  if (end == std::string_view::npos) return {};
-  const std::string_view value = json.substr(at + 1, end - at - 1);
-  return value.find('\\') == std::string_view::npos ? value : std::string_view{};
 }
 
 namespace {
@@ -396,26 +389,43 @@ bool reveal_secrets(link::Message& message) {
 
 void mark_transactions(Bytes& text, std::string_view prefix) {
   const std::string before = "\"transaction_id\":\"" + std::string(prefix);
-  std::string value(as_text(text));
-  for (std::size_t at = 0; (at = value.find(before, at)) != std::string::npos;) {
-    const std::size_t digits = at + before.size() - prefix.size();
-    value.replace(digits, prefix.size(), 1, kNumberMark);
+  const std::string_view value = as_text(text);
+  std::string out;
+  std::size_t done = 0, marks = 0;
+  for (std::size_t at = 0; marks < kMaxMarks && (at = value.find(before, at)) != std::string_view::npos;) {
+    const std::size_t digits = at + before.size();
+    const std::string_view number = value.substr(digits, value.find('"', digits) - digits);
+    // Only what comes back the same: a number as we write it.
+    if (const auto parsed = parse_number(number); parsed && fmt::format("{}", *parsed) == number) {
+      out += value.substr(done, digits - prefix.size() - done);
+      out += kNumberMark;
+      done = digits;
+      ++marks;
+    }
     at = digits;
   }
-  text.assign(value.begin(), value.end());
+  if (marks == 0) return;
+  out += value.substr(done);
+  text.assign(out.begin(), out.end());
 }
 
-void unmark_transactions(Bytes& text, const std::function<std::string(std::uint64_t)>& name) {
-  std::string value(as_text(text));
-  for (std::size_t at = 0; (at = value.find(kNumberMark, at)) != std::string::npos;) {
-    std::uint64_t number = 0;
-    const char* begin = value.data() + at + 1;
-    const auto [end, error] = std::from_chars(begin, value.data() + value.size(), number);
-    const std::string id = error == std::errc{} ? name(number) : std::string();
-    value.replace(at, static_cast<std::size_t>(end - begin) + 1, id);
-    at += id.size();
+bool unmark_transactions(Bytes& text, const std::function<std::string(std::uint64_t)>& name) {
+  const std::string_view value = as_text(text);
+  std::string out;
+  std::size_t done = 0, marks = 0;
+  for (std::size_t at = 0; (at = value.find(kNumberMark, at)) != std::string_view::npos;) {
+    const std::size_t digits = at + 1;
+    at = std::min(value.find_first_not_of("0123456789", digits), value.size());
+    const auto number = parse_number(value.substr(digits, at - digits));
+    if (!number || ++marks > kMaxMarks) return false;
+    out += value.substr(done, digits - 1 - done);
+    out += name(*number);
+    done = at;
   }
-  text.assign(value.begin(), value.end());
+  if (marks == 0) return true;
+  out += value.substr(done);
+  text.assign(out.begin(), out.end());
+  return true;
 }
 
 link::LinkOptions link_options(link::LinkOptions base, bool matrix, bool alias_events) {

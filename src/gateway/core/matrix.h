@@ -15,9 +15,10 @@
 namespace ravine::gateway::core {
 
 // Characters that no text has: they stand for what the other side puts in.
-inline constexpr char kSecretMark = '\x01';  // a value that is in the tail
-inline constexpr char kNumberMark = '\x02';  // "\x02<number>": a transaction's ID
-inline constexpr char kAliasMark = '\x03';   // the event ID that a send's answer would have had
+inline constexpr char kSecretMark = '\x01';     // a value that is in the tail
+inline constexpr char kNumberMark = '\x02';     // "\x02<number>": a transaction's ID
+inline constexpr std::size_t kMaxMarks = 1024;  // of numbers or aliases in one text
+inline constexpr char kAliasMark = '\x03';      // the event ID that a send's answer would have had
 
 enum class RouteKind : std::uint8_t {
   other,  // not Matrix, or nothing special
@@ -56,12 +57,13 @@ bool may_alias(const RouteInfo& route, std::string_view target);
 // "m%2f1" as it stands in a JSON string: `m/1`.
 std::string json_text_of(std::string_view segment);
 
+// The whole text as a decimal number.
+std::optional<std::uint64_t> parse_number(std::string_view text);
+
 // Value of a query parameter, as spelled; "" when absent.
 std::string_view query_value(std::string_view target, std::string_view name);
 std::string without_query(std::string_view target, std::string_view name);
 
-// First string value of `"key":"…"` in a JSON text, unescaped only in so far as it has no escapes; "" else.
-std::string_view json_string(std::string_view json, std::string_view key);
 // Value of a member of a JSON text that is an object, as it is spelled; "" when absent.
 std::string_view json_member(std::string_view json, std::string_view key);
 // The same of a string without escapes; "" else.
@@ -78,10 +80,10 @@ bool reveal_secrets(link::Message& message);
 // A text line for a secret that stands in the tail: the caller's own use of the mark.
 void add_secret(link::Message& message, std::size_t text_position, std::string_view secret);
 
-// `"transaction_id":"<prefix><number>"` to `"transaction_id":"\x02<number>"`.
+// `"transaction_id":"<prefix><number>"` to `"transaction_id":"\x02<number>"`, the first kMaxMarks of them.
 void mark_transactions(Bytes& text, std::string_view prefix);
-// Back, with the ID that `name` gives for a number.
-void unmark_transactions(Bytes& text, const std::function<std::string(std::uint64_t)>& name);
+// Back, with the ID that `name` gives for a number. False: marks that mark_transactions() does not make.
+bool unmark_transactions(Bytes& text, const std::function<std::string(std::uint64_t)>& name);
 
 // Link options that both cores share: what runs once, and which answers need no bytes.
 link::LinkOptions link_options(link::LinkOptions base, bool matrix, bool alias_events);

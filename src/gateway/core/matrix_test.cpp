@@ -107,13 +107,40 @@ TEST(Matrix, a_text_whose_secrets_are_missing_is_told) {
   EXPECT_FALSE(reveal_secrets(bare));
 }
 
+TEST(Matrix, marks_only_numbers_that_come_back_the_same) {
+  for (const std::string_view id : {"rvaa.007", "rvaa.", "rvaa.7x", "rvaa.99999999999999999999"}) {
+    Bytes text = to_bytes(as_bytes("{\"transaction_id\":\"" + std::string(id) + "\"}"));
+    const Bytes before = text;
+    mark_transactions(text, "rvaa.");
+    EXPECT_EQ(text, before) << id;
+  }
+}
+
+TEST(Matrix, refuses_marks_without_a_number_and_more_than_anyone_makes) {
+  const auto name = [](std::uint64_t) { return std::string(100, 'x'); };
+  Bytes bare = to_bytes(as_bytes("\x02"));
+  EXPECT_FALSE(unmark_transactions(bare, name));
+  std::string many;
+  for (std::size_t i = 0; i < kMaxMarks; ++i)
+    many +=
+        "\x02"
+        "1,";
+  Bytes all = to_bytes(as_bytes(many));
+  EXPECT_TRUE(unmark_transactions(all, name));
+  EXPECT_EQ(all.size(), kMaxMarks * 101);
+  Bytes over = to_bytes(as_bytes(many + "\x02"
+                                        "1"));
+  EXPECT_FALSE(unmark_transactions(over, name));
+}
+
 TEST(Matrix, marks_transactions_of_its_own_prefix_only) {
   const std::string_view text =
       R"({"transaction_id":"rvaa.16"} {"transaction_id":"m1"} {"transaction_id":"rvbb.16"} {"x":"rvaa.16"})";
   Bytes marked = to_bytes(as_bytes(text));
   mark_transactions(marked, "rvaa.");
   EXPECT_EQ(marked.size(), text.size() - 4);
-  unmark_transactions(marked, [](std::uint64_t number) { return "rvaa." + std::to_string(number); });
+  EXPECT_TRUE(
+      unmark_transactions(marked, [](std::uint64_t number) { return "rvaa." + std::to_string(number); }));
   EXPECT_EQ(as_text(marked), text);
 }
 

@@ -26,12 +26,6 @@ std::uint64_t hash_of(std::string_view a, std::string_view b) {
   return hash | 1;
 }
 
-std::uint64_t number_of(std::string_view digits) {
-  std::uint64_t number = 0;
-  std::from_chars(digits.data(), digits.data() + digits.size(), number);
-  return number;
-}
-
 // Between the first line and the headers. `secret` goes into the tail.
 void add_own_line(link::Message& message, std::string line, std::string_view secret) {
   const auto head = std::find(message.text.begin(), message.text.end(), '\n') - message.text.begin() + 1;
@@ -65,7 +59,8 @@ NearGateway::Impl::Impl(NearOptions given, link::ThinLink thin)
     const std::string_view text = as_text(restored.message.text);
     std::string transaction;
     without_transaction(text.substr(0, std::min(text.find('\n'), text.size())), transaction);
-    if (transaction.size() > 1 && transaction[0] == '~') send.identity = number_of(transaction.substr(1));
+    if (transaction.size() > 1 && transaction[0] == '~')
+      send.identity = parse_number(std::string_view(transaction).substr(1)).value_or(0);
     send_order.push_back(restored.token);
     pending[restored.id] = Pending{.kind = RouteKind::transaction, .send = restored.token};
   }
@@ -427,11 +422,15 @@ std::string NearGateway::Impl::transaction_of(std::uint64_t identity) const {
 
 // Puts back what the other side left out. `identity`: of the request; the other side's word replaces it.
 Result<HttpResponse> NearGateway::Impl::read_response(link::Message message, std::uint64_t& identity) {
-  std::string_view text = as_text(message.text);
-  const std::size_t head = std::min(text.find("\n\n"), text.size());
-  if (const std::size_t own = text.substr(0, head).find("\n~: "); own != std::string_view::npos)
-    identity = number_of(text.substr(own + 4, head - own - 4));
-  unmark_transactions(message.text, [this](std::uint64_t number) { return transaction_of(number); });
+  const std::string_view text = as_text(message.text);
+  const std::string_view head = text.substr(0, text.find("\n\n"));
+  if (const std::size_t own = head.find("\n~: "); own != std::string_view::npos) {
+    const std::string_view line = head.substr(own + 4);
+    identity = parse_number(line.substr(0, line.find('\n'))).value_or(0);
+  }
+  const Error malformed{ErrorKind::invalid_argument, "the other gateway sent marks that stand for nothing"};
+  if (!unmark_transactions(message.text, [this](std::uint64_t number) { return transaction_of(number); }))
+    return malformed;
   const auto alias = static_cast<std::uint8_t>(kAliasMark);
   const auto at = std::find(message.text.begin(), message.text.end(), alias);
   if (at != message.text.end()) {
@@ -439,8 +438,7 @@ Result<HttpResponse> NearGateway::Impl::read_response(link::Message message, std
     const auto place = message.text.erase(at);
     message.text.insert(place, name.begin(), name.end());
   }
-  if (!reveal_secrets(message))
-    return Error{ErrorKind::invalid_argument, "the other gateway sent a response without its secrets"};
+  if (!reveal_secrets(message)) return malformed;
   auto response = parse_response_text(message);
   if (response) std::erase_if(response->headers, [](const auto& header) { return header.first == "~"; });
   return response;

@@ -5,9 +5,7 @@
 namespace ravine::gateway::link {
 namespace {
 
-constexpr std::size_t kPartHeader = 8;  // of a fragment record, at most for messages that we take
 constexpr std::size_t kRememberedTransfers = 32;
-constexpr std::size_t kMaxParts = 65536;
 constexpr std::size_t kPartCost = 64;  // bytes of keeping one, about
 
 }  // namespace
@@ -15,7 +13,6 @@ constexpr std::size_t kPartCost = 64;  // bytes of keeping one, about
 std::uint64_t ThinLink::Impl::start_transfer(Bytes payload, std::uint64_t frame, std::uint64_t group,
                                              std::uint8_t priority) {
   Outgoing transfer;
-  // Even and odd, so that the two directions of one link never share a number in traces.
   transfer.id = next_transfer++;
   const std::size_t overhead = channel.message_overhead() + 2 + kPartHeader;
   transfer.part_size = std::max<std::size_t>(options.max_frame - std::min(options.max_frame, overhead), 16);

@@ -80,9 +80,11 @@ ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, Coders 
       queue({.rate_bps = options.rate_bps, .overhead_bytes = options.overhead_bytes},
             {.items = options.max_requests * 2 + 256, .bytes = options.max_buffered}),
       rto(rto_options(options)) {
-  options.max_text = std::min(options.max_text, options.max_message);
   options.max_in_flight = std::clamp<std::size_t>(options.max_in_flight, 1, 32);
   options.max_frame = std::clamp<std::size_t>(options.max_frame, 64, 16384);
+  // What short frames can carry in all the parts that a transfer may have.
+  options.max_message = std::min(options.max_message, (kMaxParts - 16) * (options.max_frame - 48));
+  options.max_text = std::min(options.max_text, options.max_message);
   if (!options.ack_delay) options.ack_delay = default_ack_delay(options);
   // Unlike those of a process before, whose transfers each took numbers below.
   const FrameNumber number = channel.next_number();

@@ -279,6 +279,18 @@ TEST(ThinLink, carries_large_messages_in_parts_and_repeats_only_the_lost_ones) {
   EXPECT_LT(world.down.ip_bytes, 20000 * 1.6);
 }
 
+TEST(ThinLink, takes_no_message_that_short_frames_cannot_carry) {
+  LinkOptions options;
+  options.max_frame = 64;
+  World world({}, options);
+  const auto refused = world.near->request(world.now, {text("GET /"), Bytes(std::size_t{2} << 20)}, {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind, ErrorKind::limit_reached);
+  world.ask("GET /small", {}, Bytes(20000));
+  world.run(3000s);
+  EXPECT_EQ(world.answered_after.size(), 1u);
+}
+
 TEST(ThinLink, says_wait_when_a_response_takes_long_and_brings_it_later) {
   World world({}, {});
   world.think = 100s;

@@ -229,6 +229,41 @@ TEST(Gateway, says_504_in_the_shape_that_the_client_speaks) {
   EXPECT_EQ(world.call("GET", "/plain").status, 504);
 }
 
+TEST(Gateway, an_answer_that_takes_longer_than_the_timeout_arrives_while_it_makes_progress) {
+  World world({.rate_bps = 100, .delay = 2s});
+  Bytes body(20000);
+  world.random.fill(body);
+  world.server = [&](const HttpRequest& request) {
+    return HttpResponse{200, {{"Content-Type", "image/png"}}, request.method == "GET" ? body : Bytes{1}};
+  };
+  Instant begin = world.now;
+  const HttpResponse down = world.call("GET", "/picture");
+  EXPECT_EQ(down.status, 200);
+  EXPECT_EQ(down.body, body);
+  EXPECT_GT(world.now - begin, Duration{1600s});
+  EXPECT_LT(world.now - begin, Duration{1900s});
+  EXPECT_EQ(world.near->link().stats().copies_out + world.far->link().stats().copies_out, 0u);
+  begin = world.now;
+  EXPECT_EQ(world.call("POST", "/picture", std::string(20000, 'x')).status, 200);
+  EXPECT_GT(world.now - begin, Duration{1600s});
+}
+
+TEST(Gateway, an_answer_that_stops_half_way_is_given_up) {
+  World world({.rate_bps = 100, .delay = 2s}, {.gateway_timeout = 300s});
+  world.server = [&](const HttpRequest&) {
+    return HttpResponse{200, {{"Content-Type", "image/png"}}, Bytes(20000, 1)};
+  };
+  const Instant begin = world.now;
+  const HttpId id = world.send("GET", "/picture");
+  world.run(800s);
+  EXPECT_FALSE(world.answers.contains(id));
+  world.up.down = world.down.down = true;
+  while (!world.answers.contains(id) && world.step()) {
+  }
+  EXPECT_EQ(world.answers[id].status, 504);
+  EXPECT_LT(world.now - begin, Duration{1300s});
+}
+
 TEST(Gateway, says_502_and_504_for_the_servers_failures) {
   World world;
   world.server = [](const HttpRequest&) { return std::optional<HttpResponse>(); };

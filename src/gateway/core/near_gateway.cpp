@@ -142,6 +142,7 @@ bool NearGateway::Impl::answer_locally(Instant now, HttpId id, const HttpRequest
 void NearGateway::Impl::handle_request(Instant now, HttpId id, HttpRequest request) {
   Http entry{.route = options.matrix ? classify(request.method, request.target) : RouteInfo{},
              .since = now,
+             .until = now + options.gateway_timeout,
              .cors = options.cors && has_header(request.headers, "origin")};
   stats.of(entry.route.kind).request_bytes += http_size(request);
   http[id] = std::move(entry);
@@ -315,8 +316,19 @@ void NearGateway::Impl::withdraw(Instant now, HttpId id) {
 void NearGateway::Impl::handle_late(Instant now) {
   std::vector<HttpId> late;
   for (const auto& [id, entry] : http)
-    if (!entry.held && entry.since + options.gateway_timeout <= now) late.push_back(id);
+    if (!entry.held && entry.until <= now) late.push_back(id);
   for (const HttpId id : late) refuse(now, id, 504, "the other gateway did not answer in time");
+}
+
+// A large request or answer that arrives piece by piece is not late.
+void NearGateway::Impl::handle_progress(Instant now, const link::TransferProgress& progress) {
+  for (const link::RequestId id : progress.requests) {
+    const auto at = pending.find(id);
+    if (at == pending.end()) continue;
+    for (const HttpId waiting : at->second.waiting)
+      if (const auto entry = http.find(waiting); entry != http.end())
+        entry->second.until = now + options.gateway_timeout;
+  }
 }
 
 void NearGateway::Impl::handle_ended(Instant now, link::RequestEnded ended) {
@@ -450,6 +462,8 @@ void NearGateway::Impl::drain(Instant now) {
       handle_ended(now, std::move(*ended));
     } else if (auto* push = std::get_if<link::PushArrived>(&*event)) {
       handle_push(now, std::move(push->push));
+    } else if (const auto* progress = std::get_if<link::TransferProgress>(&*event)) {
+      handle_progress(now, *progress);
     } else if (std::holds_alternative<link::PeerForgot>(*event)) {
       handle_forgot(now);
     }
@@ -506,7 +520,7 @@ std::optional<HttpAnswer> NearGateway::poll_answer() {
 Deadline NearGateway::next_deadline() const {
   Deadline deadline = impl_->link.next_deadline();
   for (const auto& [id, entry] : impl_->http)
-    if (!entry.held) deadline.earlier(entry.since + impl_->options.gateway_timeout, "gateway timeout");
+    if (!entry.held) deadline.earlier(entry.until, "gateway timeout");
   for (const auto& [key, stream] : impl_->streams)
     for (const auto& poll : stream.polls) deadline.earlier(poll.until, "long poll");
   return deadline;

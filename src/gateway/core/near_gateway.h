@@ -31,7 +31,7 @@ struct NearOptions {
   struct Suppress {
     bool avatars = false, receipts = false, typing = false, presence = false;
   } suppress;
-  Duration gateway_timeout = 600s;  // then 504
+  Duration gateway_timeout = 600s;  // without progress; then 504
   Duration sync_hold = 300s;        // without a poll for so long, the other side is told to stop
   Duration sync_check = 900s;       // nothing heard for so long: a poll goes through, the other side may have
                                     // lost its memory

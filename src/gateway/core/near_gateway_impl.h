@@ -31,6 +31,7 @@ struct NearGateway::Impl {
   struct Http {
     RouteInfo route;
     Instant since;
+    Instant until;  // then nobody believes in its answer any more
     bool cors = false;
     bool held = false;  // a long poll, which has its own end
   };
@@ -93,6 +94,7 @@ struct NearGateway::Impl {
   void handle_request(Instant now, HttpId id, HttpRequest request);
   void withdraw(Instant now, HttpId id);
   void handle_late(Instant now);
+  void handle_progress(Instant now, const link::TransferProgress& progress);
   void handle_quiet(Instant now, Call call);
   void handle_send(Instant now, Call call);
   void forget_old_sends();

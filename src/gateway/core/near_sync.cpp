@@ -138,6 +138,7 @@ void NearGateway::Impl::handle_forgot(Instant now) {
       if (at == http.end()) continue;
       at->second.held = false;
       at->second.since = now;
+      at->second.until = now + options.gateway_timeout;
       Call call{.id = poll.id, .route = at->second.route, .authorization = key, .request = {}};
       call.request.method = "GET";
       call.request.target = fmt::format("{}{}since={}", stream.base,

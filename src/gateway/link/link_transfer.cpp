@@ -6,7 +6,8 @@ namespace ravine::gateway::link {
 namespace {
 
 constexpr std::size_t kRememberedTransfers = 32;
-constexpr std::size_t kPartCost = 64;  // bytes of keeping one, about
+constexpr std::size_t kPartCost = 64;    // bytes of keeping one, about
+constexpr Duration kStatusPause = 200s;  // the near side's patience is longer
 
 }  // namespace
 
@@ -120,7 +121,9 @@ void ThinLink::Impl::handle_status(Instant now, const StatusRecord& status,
       if (part.left && part.sent < seen) part.again = true;
     }
   }
-  events.push_back(TransferProgress{false, transfer.id, bytes, transfer.payload.size()});
+  const auto whose = frames.find(transfer.frame);
+  note_progress(now, {false, transfer.id, bytes, transfer.payload.size(), {}},
+                whose == frames.end() ? nullptr : &whose->second);
   if (!all) {
     if (transfer.item == 0 && part_may_leave(transfer))
       transfer.item = enqueue(now, Use::parts, transfer.id, transfer.priority);
@@ -148,9 +151,33 @@ void ThinLink::Impl::handle_status(Instant now, const StatusRecord& status,
   if (forget_push(push)) events.push_back(PushDelivered{push});
 }
 
+// `owner`: frame whose transfer it is, or that its transfer answers; null: any answer that is under way.
+void ThinLink::Impl::note_progress(Instant now, TransferProgress progress, const Frame* owner) {
+  if (owner != nullptr) {
+    progress.requests = owner->requests;
+  } else if (progress.incoming) {
+    for (const auto& [identity, id] : by_identity) progress.requests.push_back(id);
+  }
+  for (const RequestId id : progress.requests) {
+    Request& request = requests.at(id);
+    if (!request.expires.is_never()) request.expires = now + request.options.patience;
+  }
+  for (auto& [id, frame] : frames)
+    if (frame.waiting && frame.item == 0 && (owner == nullptr || owner == &frame))
+      frame.deadline = now + kProbe;
+  events.push_back(std::move(progress));
+}
+
 bool ThinLink::Impl::receiving() const {
   return std::any_of(incoming.begin(), incoming.end(),
                      [](const auto& entry) { return !entry.second.complete; });
+}
+
+// After how many parts the sender hears of them. The near side's requests live on what it hears.
+std::uint32_t ThinLink::Impl::status_interval() const {
+  const Duration part = coap::serialisation_time(options.max_frame, near() ? 0 : rto.rate_bps());
+  if (part * kStatusEvery <= kStatusPause) return kStatusEvery;
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(1, kStatusPause / part));
 }
 
 void ThinLink::Impl::schedule_status(Instant now, Incoming& transfer, FrameNumber number,
@@ -229,10 +256,14 @@ void ThinLink::Impl::handle_fragment(Instant now, FrameNumber number, bool answe
       incoming.erase(at);
       return;
     }
-    events.push_back(TransferProgress{true, transfer.id, transfer.bytes, 0});
+    const auto whose =
+        transfer.first && transfer.first_is_answer ? numbers.find(*transfer.first) : numbers.end();
+    const auto frame = whose == numbers.end() ? frames.end() : frames.find(whose->second.frame);
+    note_progress(now, {true, transfer.id, transfer.bytes, 0, {}},
+                  frame == frames.end() ? nullptr : &frame->second);
   }
   const bool complete = transfer.count != 0 && transfer.parts.size() == transfer.count;
-  if (complete || !added || record->last || transfer.since_status >= kStatusEvery)
+  if (complete || !added || record->last || transfer.since_status >= status_interval())
     schedule_status(now, transfer, number, record->index);
   if (!complete) return;
   Bytes whole;

@@ -483,9 +483,9 @@ std::vector<TransferProgress> ThinLink::transfers() const {
     for (std::size_t i = 0; i < transfer.parts.size(); ++i)
       if (transfer.parts[i].acknowledged)
         bytes += std::min(transfer.part_size, transfer.payload.size() - i * transfer.part_size);
-    all.push_back({false, id, bytes, transfer.payload.size()});
+    all.push_back({false, id, bytes, transfer.payload.size(), {}});
   }
-  for (const auto& [id, transfer] : impl_->incoming) all.push_back({true, id, transfer.bytes, 0});
+  for (const auto& [id, transfer] : impl_->incoming) all.push_back({true, id, transfer.bytes, 0, {}});
   return all;
 }
 const coap::RtoEstimator& ThinLink::rto() const {

@@ -43,7 +43,8 @@ struct RequestOptions {
   std::uint64_t token = 0;           // the caller's, journalled with it: comes back after a restart
   std::size_t expected_bytes = 256;  // of the first frame of the answer, for the timer
   Duration linger{0};                // may wait so long for company in a datagram
-  // Then it ends as `timed_out`; one that runs once and has left goes on, unseen, until it is answered.
+  // Without progress for so long it ends as `timed_out`; one that runs once and has left goes on, unseen,
+  // until it is answered.
   Duration patience = 600s;
   // Journalled in its place: what a later process sends when both ends may have forgotten what they told each
   // other. Absent: the message itself.
@@ -88,6 +89,8 @@ struct TransferProgress {
   std::uint64_t transfer = 0;
   std::size_t bytes = 0;  // acknowledged or received so far
   std::size_t total = 0;  // 0 while unknown
+  // Near side: whose request or answer it may be. Their patience starts anew.
+  std::vector<RequestId> requests;
 };
 struct PeerMoved {
   SocketAddress address;

@@ -145,6 +145,8 @@ struct ThinLink::Impl : LinkEntries {
   void schedule_status(Instant now, Incoming& incoming, FrameNumber number, std::uint32_t index);
   std::optional<Bytes> depart_status(Instant now, const Item& item);
   bool receiving() const;
+  std::uint32_t status_interval() const;
+  void note_progress(Instant now, TransferProgress progress, const Frame* owner);
 
   LinkOptions options;
   security::SecureChannel channel;

@@ -90,6 +90,25 @@ TEST(Budget, hello_and_its_acknowledgement_on_udp_with_aliases) {
   EXPECT_EQ(world.down.ip_bytes, 37u);
 }
 
+// From two ends that have never spoken: 64 coded bytes a message, secrets as they are.
+TEST(Budget, a_login_and_the_first_message_cost_700_bytes) {
+  World world({.delay = 2s}, {.alias_events = true}, {.alias_events = true}, {}, 1, Established::fixed(64));
+  world.token.clear();
+  world.server = [](const HttpRequest& request) {
+    return json(
+        200, request.target.ends_with("/login")
+                 ? R"({"access_token":"syt_bG9uZ2VyIHRoYW4gbW9zdA_abcdefghijklmnop_123456","user_id":"@a:x"})"
+                 : R"({"event_id":"$abcdefghijklmnopqrstuvwxyzabcdefghijklmnop"})");
+  };
+  EXPECT_EQ(world.call("POST", "/_matrix/client/v3/login", R"({"password":"correct horse battery"})").status,
+            200);
+  world.token = "syt_bG9uZ2VyIHRoYW4gbW9zdA_abcdefghijklmnop_123456";
+  EXPECT_EQ(world.call("PUT", kSend, R"({"msgtype":"m.text","body":"Hello"})").status, 200);
+  world.run(600s);
+  EXPECT_LE(world.up.ip_bytes + world.down.ip_bytes, 700u);
+  EXPECT_EQ(header_value(world.seen.back().headers, "authorization"), "Bearer " + world.token);
+}
+
 TEST(Budget, hello_and_its_acknowledgement_on_a_pipe) {
   Established world({.overhead = 1});
   world.call("PUT", world.send_target(), R"({"msgtype":"m.text","body":"Hello"})");
@@ -195,6 +214,42 @@ TEST(Budget, a_hundred_sends_at_100_bit_per_second_with_loss_run_once_and_soon) 
     sends += target.find("/send/") != std::string::npos;
   }
   EXPECT_EQ(sends, 101);
+}
+
+// Either side is killed and started again while a send is under way; clients ask until they are answered.
+TEST(Budget, sends_at_100_bit_per_second_with_30_percent_loss_run_once_whoever_is_killed) {
+  for (const bool kill_near : {false, true}) {
+    SCOPED_TRACE(kill_near);
+    Established world({.coded = 14, .wire = {.rate_bps = 100, .delay = 2s, .loss = 0.3}, .seed = 5});
+    std::map<std::string, std::set<std::string>> targets;  // by body: what the server takes for one event
+    world.server = [&](const HttpRequest& request) {
+      targets[std::string(as_text(request.body))].insert(request.target);
+      return json(200, R"({"event_id":"$abcdefghijklmnopqrstuvwxyzabcdefghijklmnop"})");
+    };
+    int killed_under_way = 0;
+    for (int i = 0; i < 40; ++i) {
+      const std::string target = world.send_target(), body = "{\"n\":" + std::to_string(i) + "}";
+      HttpId id = world.send("PUT", target, body);
+      world.run(Duration{i % 13 * 1s});
+      killed_under_way += world.answers.contains(id) ? 0 : 1;
+      if (kill_near) {
+        world.start_near();
+        id = world.send("PUT", target, body);
+      } else {
+        world.start_far();
+      }
+      for (int tries = 0; tries < 20 && world.answers[id].status != 200; ++tries) {
+        world.answers.erase(id);
+        if (tries > 0) id = world.send("PUT", target, body);
+        while (!world.answers.contains(id) && world.step()) {
+        }
+      }
+      EXPECT_EQ(world.answers[id].status, 200) << body;
+    }
+    EXPECT_GE(killed_under_way, 20);
+    EXPECT_EQ(targets.size(), 40u);
+    for (const auto& [body, names] : targets) EXPECT_EQ(names.size(), 1u) << body;
+  }
 }
 
 TEST(Budget, what_waited_through_an_outage_leaves_in_few_datagrams) {

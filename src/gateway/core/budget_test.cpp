@@ -176,6 +176,96 @@ TEST(Budget, an_acknowledgement_leaves_alone_when_nothing_else_does) {
   EXPECT_EQ(world.down.datagrams, 1u);
 }
 
+// A room whose server echoes what is sent there, 20 ms later.
+struct Echoing : Established {
+  explicit Echoing(Setup setup) : Established(setup) {
+    server = [this](const HttpRequest& request) -> std::optional<HttpResponse> {
+      if (request.target.find("/sync") != std::string::npos) return homeserver(request);
+      if (request.target.find("/send/") == std::string::npos) return json(200, "{}");
+      homeserver.news.push_back("echo" + std::string(echo_size, 'x'));
+      wake_at = now + 20ms;
+      return json(200, R"({"event_id":"$abcdefghijklmnopqrstuvwxyzabcdefghijklmnop"})");
+    };
+    call("GET", "/_matrix/client/v3/sync?timeout=0");
+    poll = send("GET", "/_matrix/client/v3/sync?timeout=300000&since=s0");
+    run(20s);
+    zero();
+    acks = near->link().stats().acks_out;
+  }
+  std::size_t echo_size = 10;
+  HttpId poll = 0;
+  std::uint64_t acks = 0;
+};
+
+TEST(Budget, an_echo_shares_the_datagram_of_its_sends_answer_and_needs_no_acknowledgement) {
+  for (const bool alias : {true, false}) {
+    Echoing world({.coded = 30, .wire = {.rate_bps = 100, .delay = 2s}, .alias = alias});
+    EXPECT_EQ(world.call("PUT", world.send_target(), R"({"body":"Hello"})").status, 200);
+    world.run(100s);
+    EXPECT_TRUE(world.answers.contains(world.poll));
+    EXPECT_EQ(world.up.datagrams, 1u);
+    EXPECT_EQ(world.down.datagrams, 1u);
+    EXPECT_LE(world.down.ip_bytes, 28u + 9 + 2 + 30 + (alias ? 0 : 31));
+    EXPECT_EQ(world.near->link().stats().acks_out, world.acks);
+    EXPECT_EQ(world.near->stats().pushes, 1u);
+  }
+}
+
+TEST(Budget, an_echo_that_would_delay_the_answer_for_long_comes_behind_it) {
+  Echoing world({.coded = 170, .wire = {.rate_bps = 100, .delay = 2s}});
+  const Instant begin = world.now;
+  world.call("PUT", world.send_target(), R"({"body":"Hello"})");
+  EXPECT_LE(world.now - begin, Duration{25s});  // up 16.7 s, down 3 s, twice 2 s, half a second here
+  world.run(100s);
+  EXPECT_EQ(world.down.datagrams, 2u);
+  EXPECT_TRUE(world.answers.contains(world.poll));
+}
+
+TEST(Budget, echoes_with_answers_cause_no_repetitions_on_a_slow_link_without_loss) {
+  for (const std::size_t coded : {14u, 60u, 110u, 140u}) {
+    Echoing world({.coded = coded, .wire = {.rate_bps = 100, .delay = 2s}});
+    std::string since = "s0";
+    for (int i = 0; i < 30; ++i) {
+      world.send("PUT", world.send_target(), "{\"n\":" + std::to_string(i) + "}");
+      if (i % 4 == 0) world.send("POST", "/_matrix/client/v3/rooms/%21r/receipt/m.read/%24e", "{}");
+      world.run(Duration{(5 + i % 7 * 9) * 1s});
+      if (!world.answers.contains(world.poll)) continue;
+      since = json_text(body_of(world.answers[world.poll]), "next_batch");
+      world.poll = world.send("GET", "/_matrix/client/v3/sync?timeout=300000&since=" + since);
+    }
+    world.run(3000s);
+    EXPECT_EQ(world.near->link().stats().copies_out, 0u) << coded;
+    EXPECT_EQ(world.far->link().stats().copies_out, 0u) << coded;
+    EXPECT_EQ(world.near->stats().pushes, 30u) << coded;
+  }
+}
+
+TEST(Budget, typing_and_receipts_leave_with_what_is_sent_next) {
+  Established world({.wire = {.rate_bps = 100, .delay = 2s}});
+  world.send("PUT", "/_matrix/client/v3/rooms/%21r/typing/%40a", R"({"typing":true})");
+  world.send("POST", "/_matrix/client/v3/rooms/%21r/receipt/m.read/%24e", "{}");
+  world.run(500ms);
+  world.send("PUT", world.send_target(), R"({"body":"Hello"})");
+  world.run(600s);
+  EXPECT_EQ(world.up.datagrams, 1u);
+}
+
+TEST(Budget, receipts_that_supersede_each_other_leave_in_time) {
+  Established world({.wire = {.rate_bps = 100, .delay = 2s}});
+  for (int i = 0; i < 30; ++i) {
+    world.send("POST", "/_matrix/client/v3/rooms/%21r/receipt/m.read/%24e" + std::to_string(i), "{}");
+    world.run(1s);
+  }
+  EXPECT_GE(world.up.datagrams, 2u);
+  EXPECT_LE(world.up.datagrams, 4u);
+}
+
+TEST(Budget, quiet_requests_do_not_wait_on_a_fast_link) {
+  Established world({.wire = {.rate_bps = 64000, .delay = 10ms}});
+  world.send("POST", "/_matrix/client/v3/rooms/%21r/receipt/m.read/%24e", "{}");
+  EXPECT_EQ(world.up.datagrams, 1u);
+}
+
 TEST(Budget, repeats_nothing_on_a_slow_link_without_loss) {
   Established world({.coded = 14, .wire = {.rate_bps = 100, .delay = 2s}});
   world.call("GET", "/_matrix/client/v3/sync?timeout=0");

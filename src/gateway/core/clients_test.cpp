@@ -210,6 +210,65 @@ TEST(Gateway, a_client_sees_its_own_transaction_ids_whatever_is_lost) {
   }
 }
 
+// Echoes travel with answers: neither may be lost, doubled or mixed up with the other.
+TEST(Gateway, sends_and_their_echoes_arrive_once_and_in_order_through_loss_and_restarts) {
+  for (std::uint64_t seed = 1; seed <= seeds(60); ++seed) {
+    SCOPED_TRACE(seed);
+    const bool alias = seed % 2 == 0;
+    World world({.delay = 300ms, .loss = 0.25, .duplication = 0.1, .jitter = 1s}, {.alias_events = alias},
+                {.alias_events = alias}, {}, seed);
+    SeededRandom chance(seed);
+    SyncServer homeserver;
+    std::map<std::string, std::set<std::string>> targets;
+    world.server = [&](const HttpRequest& request) -> std::optional<HttpResponse> {
+      if (request.method != "PUT") return homeserver(request);
+      const std::string body(as_text(request.body));
+      if (targets[body].insert(request.target).second) homeserver.news.push_back(body.substr(5, 2));
+      world.wake_at = world.now + 20ms;
+      return json(200, R"({"event_id":"$abcdefghijklmnopqrstuvwxyz"})");
+    };
+    std::string since(json_text(body_of(world.call("GET", kSync)), "next_batch"));
+    std::vector<std::string> heard;
+    HttpId poll = 0;
+    const auto listen = [&] {
+      if (poll != 0 && !world.answers.contains(poll)) return;
+      const std::string body = poll == 0 ? "" : body_of(world.answers[poll]);
+      const std::string next(json_text(body, "next_batch"));
+      if (!next.empty() && next != since) {
+        heard.emplace_back(json_text(json_member(body, "rooms"), "t"));
+        since = next;
+      }
+      poll = world.send("GET", "/_matrix/client/v3/sync?timeout=300000&since=" + since);
+    };
+    for (int i = 10; i < 25; ++i) {
+      const std::string target = "/_matrix/client/v3/rooms/r/send/m.room.message/t" + std::to_string(i);
+      const std::string body = "{\"n\":" + std::to_string(i) + "}";
+      HttpId id = world.send("PUT", target, body);
+      for (int tries = 0; tries < 400 && world.answers[id].status != 200; ++tries) {
+        world.answers.erase(id);
+        listen();
+        world.run(Duration{static_cast<std::int64_t>(chance.unit() * 20e9)});
+        if (tries < 3 && chance.unit() < 0.05) world.start_far();
+        const bool killed = tries < 3 && chance.unit() < 0.05;
+        if (killed) {
+          world.start_near();
+          poll = 0;
+        }
+        const bool refused = world.answers.contains(id) && world.answers[id].status != 200;
+        if (killed || refused) id = world.send("PUT", target, body);
+      }
+      EXPECT_EQ(world.answers[id].status, 200) << body;
+    }
+    for (int i = 0; i < 60 && heard.size() < homeserver.news.size(); ++i) {
+      listen();
+      world.run(100s);
+    }
+    EXPECT_EQ(heard, homeserver.news);
+    EXPECT_EQ(targets.size(), 15u);
+    for (const auto& [body, names] : targets) EXPECT_EQ(names.size(), 1u) << body;
+  }
+}
+
 TEST_F(Clients, counts_per_kind_of_route) {
   as("alice", kWhoami);
   as("alice", kSync);

@@ -40,6 +40,7 @@ class World {
                  link::make_link(near_durable, security::Role::near, random, link_options_, coders()));
   }
   void start_far() {
+    hanging.clear();
     far.emplace(far_options, link::make_link(far_durable, security::Role::far, random, link_options_,
                                              coders(), "192.0.2.1:4000"));
   }
@@ -73,18 +74,33 @@ class World {
         again = true;
         seen.push_back(asked->request);
         const auto response = server(asked->request);
-        if (response) far->handle_response(now, asked->id, *response);
+        if (response) {
+          far->handle_response(now, asked->id, *response);
+        } else {
+          hanging[asked->id] = asked->request;
+        }
       }
-      while (far->poll_withdrawn()) {
-      }
+      while (const auto id = far->poll_withdrawn()) hanging.erase(*id);
     }
+  }
+  // Requests that the server let hang are asked again: it has news.
+  void wake() {
+    wake_at = Instant::never();
+    for (const auto& [id, request] : std::map(hanging)) {
+      const auto response = server(request);
+      if (!response) continue;
+      hanging.erase(id);
+      far->handle_response(now, id, *response);
+    }
+  }
+  Instant next() const {
+    return std::min({up.next(), down.next(), near->next_deadline().at, far->next_deadline().at, wake_at});
   }
   bool step() {
     drain();
-    const Instant next =
-        std::min({up.next(), down.next(), near->next_deadline().at, far->next_deadline().at});
-    if (next.is_never()) return false;
-    now = std::max(now, next);
+    if (next().is_never()) return false;
+    now = std::max(now, next());
+    if (wake_at <= now) wake();
     while (auto bytes = up.receive(now)) far->handle_datagram(now, near_address, *bytes), drain();
     while (auto bytes = down.receive(now)) near->handle_datagram(now, far_address, *bytes), drain();
     near->handle_timeout(now);
@@ -97,7 +113,7 @@ class World {
     std::size_t steps = 0;
     while (steps++ < 100000) {
       drain();
-      if (std::min({up.next(), down.next(), near->next_deadline().at, far->next_deadline().at}) > end) break;
+      if (next() > end) break;
       step();
     }
     EXPECT_LT(steps, 100000u) << near->next_deadline().reason << " " << far->next_deadline().reason;
@@ -120,6 +136,8 @@ class World {
   HttpId next_id = 1;
   std::map<HttpId, HttpResponse> answers;
   std::vector<HttpRequest> seen;
+  std::map<UpstreamId, HttpRequest> hanging;  // at the server
+  Instant wake_at = Instant::never();
   std::function<std::optional<HttpResponse>(const HttpRequest&)> server = [](const HttpRequest&) {
     return HttpResponse{200, {{"Content-Type", "application/json"}}, to_bytes(as_bytes("{}"))};
   };

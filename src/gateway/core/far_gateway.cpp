@@ -159,7 +159,9 @@ void FarGateway::Impl::respond(Instant now, const Open& open, const HttpResponse
   if (!link.has_room(message.text.size() + message.tail.size()))
     message = response_text(
         error_response(open.route.matrix, 503, "too many large responses wait for the slow link"), {});
-  link.respond(now, open.request, std::move(message));
+  // Whoever sends something hears of it by its sync as well.
+  const bool echo = kind == RouteKind::transaction && open.client && pollers.contains(*open.client);
+  link.respond(now, open.request, std::move(message), echo && response.status < 300);
 }
 
 // `N`, `N token`: number of a token, and the token when it is new. `-`: none; `-N`: none, but the response

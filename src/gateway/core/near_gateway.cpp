@@ -14,7 +14,10 @@ constexpr std::size_t kMaxSends = 1024;       // transactions that a client may 
 constexpr std::size_t kMaxKeptAnswer = 4096;  // bytes of such a transaction's answer
 constexpr std::uint8_t kSendPriority = 2, kOrdinaryPriority = 4, kMediaPriority = 6, kQuietPriority = 5;
 constexpr std::size_t kQuietAnswer = 96;  // bytes of a send's answer, about
+constexpr std::size_t kEchoAnswer = 256;  // with its echo
+constexpr std::size_t kQuietDatagram = 37;
 constexpr unsigned kMaxRepeated = 2;
+constexpr Duration kWorthWaiting = 20ms;  // of a datagram's time on the link
 
 // FNV-1a: names a transaction across a restart of this gateway.
 std::uint64_t hash_of(std::string_view a, std::string_view b) {
@@ -187,11 +190,20 @@ void NearGateway::Impl::handle_request(Instant now, HttpId id, HttpRequest reque
   }
 }
 
+// On a slow link these wait for what is sent next. A receipt that comes late harms nobody.
+Duration NearGateway::Impl::linger_of(RouteKind kind) const {
+  const Duration alone = coap::serialisation_time(kQuietDatagram, link.rto().rate_bps());
+  if (alone < kWorthWaiting) return Duration{0};
+  const bool receipt = kind == RouteKind::receipt || kind == RouteKind::marker;
+  return receipt ? std::min<Duration>(alone * 3, 10s) : std::min<Duration>(alone / 2, 1s);
+}
+
 // Typing, receipts, presence: nobody waits for their answers, and only the latest one matters.
 void NearGateway::Impl::handle_quiet(Instant now, Call call) {
   link::RequestOptions how;
   how.priority = kQuietPriority;
   how.one_way = call.route.kind != RouteKind::marker;
+  how.linger = linger_of(call.route.kind);
   how.replace_key = fmt::format("{}:{}:{}:{}", to_text(call.route.kind), call.route.subject,
                                 json_text(as_text(call.request.body), "thread_id"), call.authorization);
   const HttpId id = call.id;
@@ -229,7 +241,7 @@ void NearGateway::Impl::handle_send(Instant now, Call call) {
   link::RequestOptions how;
   how.priority = kSendPriority;
   how.token = key;
-  how.expected_bytes = kQuietAnswer;
+  how.expected_bytes = streams.contains(call.authorization) ? kEchoAnswer : kQuietAnswer;
   Pending entry;
   entry.send = key;
   const link::RequestId id = forward(now, std::move(call), std::move(how), std::move(entry));
@@ -369,7 +381,7 @@ void NearGateway::Impl::deliver(Instant now, Pending entry, link::RequestEnded e
   const HttpResponse response = std::move(*parsed);
   if (response.status == kTokenForgotten) return repeat_with_token(now, std::move(entry));
   note_tokens(now, entry, response);
-  if (entry.sync && response.status == 200) begin_stream(now, *entry.sync, response);
+  if (entry.sync && response.status == 200 && !entry.sync->gap) begin_stream(now, *entry.sync, response);
   if (entry.send != 0 && response.status < 300 && http_size(response) <= kMaxKeptAnswer)
     sends[entry.send].done = response;
   for (const HttpId id : entry.waiting) answer(now, id, response);

@@ -50,6 +50,7 @@ struct NearGateway::Impl {
   };
   struct SyncStart {
     std::string key, base, since;
+    bool gap = false;  // news came before its answer: whether they follow it nobody knows
   };
   struct Pending {
     std::vector<HttpId> waiting;
@@ -95,6 +96,7 @@ struct NearGateway::Impl {
   void withdraw(Instant now, HttpId id);
   void handle_late(Instant now);
   void handle_progress(Instant now, const link::TransferProgress& progress);
+  Duration linger_of(RouteKind kind) const;
   void handle_quiet(Instant now, Call call);
   void handle_send(Instant now, Call call);
   void forget_old_sends();
@@ -114,6 +116,7 @@ struct NearGateway::Impl {
   void begin_stream(Instant now, const SyncStart& start, const HttpResponse& response);
   void serve_stream(Instant now, Stream& stream);
   void end_stream(Instant now, const std::string& key, const HttpResponse& response);
+  bool overtakes_sync(std::uint64_t number);
   void handle_push(Instant now, link::Message push);
   void stop_pushes(Instant now, std::uint64_t number);
   void handle_forgot(Instant now);

@@ -95,6 +95,15 @@ void NearGateway::Impl::end_stream(Instant now, const std::string& key, const Ht
   for (const Poll& poll : polls) answer(now, poll.id, response);
 }
 
+bool NearGateway::Impl::overtakes_sync(std::uint64_t number) {
+  bool found = false;
+  for (auto& [id, entry] : pending) {
+    if (!entry.sync || entry.client != number) continue;
+    entry.sync->gap = found = true;
+  }
+  return found;
+}
+
 void NearGateway::Impl::handle_push(Instant now, link::Message push) {
   std::uint64_t number = 0;
   auto parsed = read_response(std::move(push), number);
@@ -103,6 +112,11 @@ void NearGateway::Impl::handle_push(Instant now, link::Message push) {
   stats.push_bytes += parsed->body.size();
   const auto client = clients.find(number);
   const auto at = client != clients.end() ? streams.find(client->second.authorization) : streams.end();
+  if (overtakes_sync(number)) {
+    // The next poll asks from where it stands.
+    const std::string key = client == clients.end() ? std::string() : client->second.authorization;
+    return end_stream(now, key, error_response(true, 503, "sync again"));
+  }
   if (at == streams.end()) return stop_pushes(now, number);
   Stream& stream = at->second;
   if (parsed->status != 200) {

@@ -69,8 +69,9 @@ struct LinkEntries {
     FrameNumber number;
     std::uint64_t state = 0;  // that it named
     std::vector<std::uint64_t> identities;
-    Instant wait_at;
-    bool waited = false;  // its only answer said so
+    Instant wait_at, not_before;  // its answer may wait so long for a push
+    bool joined = false;          // its answer carries a push
+    bool waited = false;          // its only answer said so
     bool queued = false;
     Bytes answer;  // frame, for duplicates
     std::uint64_t item = 0;
@@ -82,14 +83,17 @@ struct LinkEntries {
     Bytes request;
     std::optional<Message> response;
     bool once = false, unwanted = false, maybe_ran = false;
-    bool late = false;       // its response travels as a message
-    std::uint64_t unit = 0;  // that carried the response
+    bool awaits_push = false;
+    std::uint64_t answered = 0;  // an ID of its time, to tell which pushes came later
+    bool late = false;           // its response travels as a message
+    std::uint64_t unit = 0;      // that carried the response
   };
   struct Push {
     PushId id = 0;
     Message message;
     PushOptions options;
     std::uint64_t item = 0, frame = 0;
+    std::uint64_t unit = 0;  // when it left with an answer
   };
 
   // Both.

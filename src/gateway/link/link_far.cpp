@@ -56,15 +56,13 @@ void ThinLink::Impl::handle_opened(Instant now, OpenedFrame opened) {
   const auto at = frames.find(to.frame);
   if (at == frames.end()) return;
   note_answered(now, at->second, opened.plaintext.size());
-  const std::uint64_t push = at->second.push;
   std::uint64_t state = at->second.unit;
   if (!opened.plaintext.empty()) {
     const auto control = decode_control(opened.plaintext);
     if (!control) return;
-    state = control->state;
+    state =
+        control->state;  // below the unit: it is there, but waits for others and may be given up with them
   }
-  drop_frame(to.frame);
-  if (forget_push(push)) events.push_back(PushDelivered{push});
   note_announced(state);
 }
 
@@ -126,6 +124,8 @@ void ThinLink::Impl::far_duplicate(Instant now, const OpenedFrame& opened) {
     if (group.item == 0) return;
     items.at(group.item).bytes = group.answer;
     ++stats.copies_out;
+  } else if (group.not_before > now) {
+    group.not_before = now;  // the other side is impatient
   } else {
     group.wait_at = now;
   }
@@ -180,7 +180,9 @@ void ThinLink::Impl::add_group(Group group) {
   group_of[group.number] = group.id;
   const std::uint64_t id = group.id;
   groups.emplace(id, std::move(group));
-  if (groups.size() > kMaxGroups) erase_group(groups.begin());
+  if (groups.size() <= kMaxGroups) return;
+  // Few have a push: no more than units may be unacknowledged.
+  erase_group(std::find_if(groups.begin(), groups.end(), [](const auto& old) { return !old.second.joined; }));
 }
 
 // Responses that nobody has acknowledged go with it, but not those of requests that run once.
@@ -213,6 +215,7 @@ void ThinLink::Impl::release(std::uint64_t identity) {
   const auto at = executed.find(identity);
   if (at == executed.end()) return;
   if (at->second.once) journal->erase(identity);
+  owed.erase(identity);
   buffered -= std::min(buffered, at->second.request.size());
   if (at->second.response)
     buffered -= std::min(buffered, at->second.response->text.size() + at->second.response->tail.size());
@@ -238,6 +241,11 @@ void ThinLink::Impl::note_announced(std::uint64_t state) {
   for (const auto& [identity, one] : executed)
     if (one.unit != 0 && one.unit <= state) gone.push_back(identity);
   for (const std::uint64_t identity : gone) release(identity);
+  gone.clear();
+  for (const auto& [id, push] : pushes)
+    if (push.unit != 0 && push.unit <= state) gone.push_back(id);
+  for (const PushId id : gone)
+    if (forget_push(id)) events.push_back(PushDelivered{id});
   for (auto at = groups.begin(); at != groups.end();) {
     const Group& group = at->second;
     if (group.unit != 0 && group.unit <= state) {
@@ -303,14 +311,15 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   for (const std::uint64_t id : old) unqueue(id);
   if (first_epoch != 0 && first_epoch != reset.first) forget_pushes();
   first_epoch = reset.first;
-  for (auto& [id, push] : pushes) {
-    push.frame = 0;
-    if (push.item == 0) push.item = enqueue(now, Use::push, id, push.options.priority);
-  }
+  for (auto& [id, push] : pushes) push.frame = push.unit = 0;
+  queue_pushes(now, true);
   old.clear();
+  owed.clear();
+  owed_until = deadline_after(now, options.max_frame, options.max_frame, 1);
   for (auto& [identity, one] : executed) {
     one.unit = 0;
     one.late = false;
+    if (identity >= reset.floor && one.response && !one.once) owed[identity] = one.answered;
     if (identity >= reset.floor) continue;
     one.unwanted = true;
     if (one.response) old.push_back(identity);
@@ -448,7 +457,7 @@ bool ThinLink::Impl::admit_request(std::uint64_t identity, Bytes text, Bytes tai
   return true;
 }
 
-void ThinLink::Impl::respond(Instant now, RequestId id, Message response) {
+void ThinLink::Impl::respond(Instant now, RequestId id, Message response, bool awaits_push) {
   const auto place = open.find(id);
   if (place == open.end()) return;
   const std::uint64_t identity = place->second;
@@ -469,6 +478,8 @@ void ThinLink::Impl::respond(Instant now, RequestId id, Message response) {
   }
   buffered += response.text.size() + response.tail.size();
   one.response = std::move(response);
+  one.awaits_push = awaits_push;
+  one.answered = next_id++;
   if (one.unwanted) return release(identity);
   answer_ready_groups(now);
 }
@@ -477,15 +488,20 @@ void ThinLink::Impl::answer_ready_groups(Instant now) {
   for (auto& [id, group] : groups) {
     if (group.queued || group.identities.empty() || group.unit != 0) continue;
     if (!group.answer.empty() && !group.waited) continue;
-    bool ready = true;
+    bool ready = true, linger = false;
     for (const std::uint64_t identity : group.identities) {
       const auto at = executed.find(identity);
       const bool has = at != executed.end() && at->second.response.has_value();
       ready = ready && has;
+      linger = linger || (has && at->second.awaits_push);
       if (has && group.waited && !at->second.late)
         at->second.late = enqueue(now, Use::late_answer, identity, 3) != 0;
     }
     if (!ready || group.waited) continue;
+    if (linger) {
+      group.not_before = now + *options.answer_linger;
+      group.wait_at = std::max(group.wait_at, group.not_before + *options.answer_linger);
+    }
     group.item = enqueue(now, Use::answer, id, 2);
     group.queued = group.item != 0;
   }

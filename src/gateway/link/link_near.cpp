@@ -94,16 +94,25 @@ bool ThinLink::Impl::check_matches(const CodedRecord& record) const {
   return ladder.check(record.state) >> unmeant == record.check >> unmeant;
 }
 
+bool ThinLink::Impl::fill_expected(Exchange& exchange) const {
+  auto guess = options.expected_response ? options.expected_response(exchange.request) : std::nullopt;
+  if (guess) exchange.response = std::move(*guess);
+  return guess.has_value();
+}
+
 // Fills in the responses of `unit`, whose requests are there.
 ThinLink::Impl::Decoding ThinLink::Impl::decode_downward(const CodedRecord& record, Unit& unit) {
   if (record.state > ladder.tip()) return Decoding::later;
-  if (!ladder.reaches(record.state) || !check_matches(record) || record.items.size() != unit.size())
+  const std::size_t known = record.expected ? unit.size() - 1 : 0;
+  if (!ladder.reaches(record.state) || !check_matches(record) || record.items.size() + known != unit.size())
     return Decoding::broken;
+  for (std::size_t i = 0; i < known; ++i)
+    if (!fill_expected(unit[i])) return Decoding::broken;
   const bool extend = record.committed && record.unit == ladder.tip() + 1;
   coder::Coder& coder = ladder.with_requests(record.state, unit, extend);
   std::size_t room = options.max_text;
-  for (std::size_t i = 0; i < unit.size(); ++i) {
-    auto text = coder.decode(record.items[i].coded, ladder.response_context(unit[i]), room);
+  for (std::size_t i = known; i < unit.size(); ++i) {
+    auto text = coder.decode(record.items[i - known].coded, ladder.response_context(unit[i]), room);
     if (!text) return Decoding::broken;  // the epoch ends with it
     room -= text->size();
     stats.text_bytes_in += text->size();
@@ -350,15 +359,13 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   if (!type) {
     record.state = frame.state;
     record.unit = frame.state + 1;
-    for (Exchange& exchange : unit) {
-      auto guess = options.expected_response ? options.expected_response(exchange.request) : std::nullopt;
-      if (!guess) return near_broken(now);
-      exchange.response = std::move(*guess);
-    }
+    for (Exchange& exchange : unit)
+      if (!fill_expected(exchange)) return near_broken(now);
   } else {
     auto decoded = decode_coded(plaintext, Lane::answer, {frame.state});
     if (!decoded) return;
     record = std::move(*decoded);
+    if (record.joint) unit.emplace_back();  // the push
     switch (decode_downward(record, unit)) {
       case Decoding::later:
         hold({number, frame_id, to_bytes(plaintext)});
@@ -376,7 +383,9 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   for (std::size_t i = 0; i < ended.size(); ++i)
     end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});
   // Behind their ends: pushes that waited for this unit may name the requests.
-  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::nullopt);
+  std::optional<Message> push;
+  if (record.joint) push = {unit.back().response, {}};
+  if (record.committed) take_unit(now, record.unit, record.state, std::move(unit), std::move(push));
   trim_near();
   announce_when_full(now);
   retry_held(now);

@@ -17,12 +17,15 @@ bool ThinLink::Impl::may_leave(const Item& item, Instant now) const {
     case Use::request:
       return frames.size() < options.max_in_flight && requests.at(item.ref).not_before <= now;
     case Use::push:
+      if (waits_for_response(item.ref)) return false;
+      [[fallthrough]];
     case Use::late_answer:
       return epoch != 0 && frames.size() < options.max_in_flight && !window_full();
     case Use::answer: {
+      const Group& group = groups.at(item.ref);
+      if (group.not_before > now) return false;
       if (!window_full()) return true;
       // What may not run twice is kept until its unit is acknowledged, so it has to be one.
-      const Group& group = groups.at(item.ref);
       return std::none_of(group.identities.begin(), group.identities.end(), [this](std::uint64_t identity) {
         const auto at = executed.find(identity);
         return at != executed.end() && at->second.once;
@@ -85,14 +88,12 @@ std::optional<Bytes> ThinLink::Impl::depart(Instant now, Item item) {
     case Use::late_answer: {
       const auto at = executed.find(item.ref);
       if (at == executed.end() || !at->second.response) return std::nullopt;
+      owed.erase(item.ref);
       Unit unit{{at->second.request, at->second.response->text}};
       return depart_downward(now, std::move(unit), *at->second.response, 0, item.ref);
     }
-    case Use::push: {
-      Push& push = pushes.at(item.ref);
-      push.item = 0;
-      return depart_downward(now, {{{}, push.message.text}}, push.message, push.id, 0);
-    }
+    case Use::push:
+      return depart_push(now, item.ref);
     case Use::parts:
       outgoing.at(item.ref).item = 0;
       return depart_part(now, item.ref);
@@ -257,16 +258,19 @@ std::optional<Bytes> ThinLink::Impl::send_frame(Instant now, Frame frame, Bytes 
   return bytes;
 }
 
+std::uint64_t ThinLink::Impl::state_to_name(std::optional<std::uint64_t> request_state, bool commit) const {
+  if (options.speculate && cautious == 0 && commit) return ladder.tip();
+  if (request_state && ladder.reaches(*request_state)) return *request_state;
+  return std::max(announced, pushed_state);
+}
+
 // Codes a unit's responses; with `commit` the ladder grows by it.
 CodedRecord ThinLink::Impl::code_unit(const Unit& unit, std::optional<std::uint64_t> request_state,
                                       bool commit) {
   CodedRecord record;
   record.lane = request_state ? Lane::answer : Lane::push;
   record.committed = commit;
-  const bool bold = options.speculate && cautious == 0 && commit;
-  std::uint64_t known = std::max(announced, pushed_state);
-  if (request_state && ladder.reaches(*request_state)) known = *request_state;
-  record.state = bold ? ladder.tip() : known;
+  record.state = state_to_name(request_state, commit);
   if (cautious > 0) --cautious;
   record.unit = ladder.tip() + 1;
   record.check = ladder.check(record.state);
@@ -298,6 +302,9 @@ std::optional<Bytes> ThinLink::Impl::depart_answer(Instant now, std::uint64_t gr
     unit.push_back({one.request, one.response->text});
   }
   if (!channel.can_answer(group.number) || (tails && unit.size() > 1)) return answer_in_messages(now, group);
+  for (const std::uint64_t identity : group.identities) owed.erase(identity);
+  if (!tails && text_bytes <= kLargestUnit)
+    if (auto joint = depart_joint(group, unit, expected)) return joint;
   const bool commit = !window_full() && text_bytes <= kLargestUnit;
   Bytes plaintext;
   if (commit) {

@@ -135,20 +135,13 @@ void ThinLink::Impl::handle_status(Instant now, const StatusRecord& status,
     end_transfer(transfer.id);
     return;
   }
+  // What it carried is answered, or its unit acknowledged, in its turn.
   owner->second.transfer = 0;
-  if (near()) {
-    const FrameNumber number = owner->second.number;
-    end_transfer(status.transfer);
-    numbers[number] = {frame, 0, 0};
-    owner->second.waiting = true;
-    owner->second.deadline = now + kProbe;
-    return;
-  }
-  // A push or late response is there; its unit is acknowledged in its turn.
+  const FrameNumber number = owner->second.number;
   end_transfer(status.transfer);
-  const std::uint64_t push = owner->second.push;
-  drop_frame(frame);
-  if (forget_push(push)) events.push_back(PushDelivered{push});
+  numbers[number] = {frame, 0, 0};
+  owner->second.waiting = true;
+  owner->second.deadline = now + kProbe;
 }
 
 // `owner`: frame whose transfer it is, or that its transfer answers; null: any answer that is under way.

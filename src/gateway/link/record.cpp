@@ -49,6 +49,11 @@ void write_item(ByteWriter& out, const CodedRecord& record) {
   out.write(record.items[0].coded);
 }
 
+unsigned short_answer(const CodedRecord& record, AnswerBase base) {
+  const std::uint64_t ahead = record.unit - base.request_state - 1;
+  return static_cast<unsigned>(ahead << 1 | (record.state + 1 == record.unit ? 1u : 0u));
+}
+
 std::optional<Bytes> encode_short(const CodedRecord& record, AnswerBase base) {
   ByteWriter out;
   const unsigned check = record.check >> 12;
@@ -57,11 +62,8 @@ std::optional<Bytes> encode_short(const CodedRecord& record, AnswerBase base) {
       out.write_u8(static_cast<std::uint8_t>((record.state & 7) << 4 | check));
       break;
     case Lane::answer: {
-      const std::uint64_t ahead = record.unit - base.request_state - 1;
-      const bool newest = record.state + 1 == record.unit;
-      if (record.unit <= base.request_state || ahead > 3) return std::nullopt;
-      if (!newest && record.state != base.request_state) return std::nullopt;
-      out.write_u8(static_cast<std::uint8_t>(ahead << 5 | (newest ? 16u : 0u) | check));
+      if (!fits_short_answer(record, base)) return std::nullopt;
+      out.write_u8(static_cast<std::uint8_t>(short_answer(record, base) << 4 | check));
       break;
     }
     case Lane::push: {
@@ -88,6 +90,34 @@ bool read_item(ByteReader& in, CodedRecord& record) {
   return true;
 }
 
+Bytes encode_joint(const CodedRecord& record, AnswerBase base) {
+  ByteWriter out;
+  out.write_u8(head(RecordType::joint, short_answer(record, base) << 1 | (record.expected ? 1u : 0u)));
+  out.write_u8(static_cast<std::uint8_t>(record.check >> 8));
+  if (!record.expected) out.write_varint(record.items[0].coded.size());
+  for (const CodedItem& item : record.items) out.write(item.coded);
+  return out.take();
+}
+
+void place_short_answer(CodedRecord& record, unsigned bits, AnswerBase base) {
+  record.unit = base.request_state + 1 + (bits >> 1);
+  record.state = (bits & 1) != 0 ? record.unit - 1 : base.request_state;
+  record.whole = true;
+}
+
+std::optional<CodedRecord> decode_joint(ByteView plaintext, AnswerBase base) {
+  ByteReader in(plaintext);
+  const std::uint8_t first = in.read_u8();
+  CodedRecord record{.lane = Lane::answer, .joint = true, .expected = (first & 1) != 0};
+  place_short_answer(record, first >> 1 & 7, base);
+  record.check = static_cast<std::uint16_t>(in.read_u8() << 8);
+  record.check_bits = 8;
+  if (!record.expected) record.items.push_back({to_bytes(in.read_view(in.read_varint())), false});
+  record.items.push_back({to_bytes(in.rest()), false});
+  if (!in.ok()) return std::nullopt;
+  return record;
+}
+
 std::optional<CodedRecord> decode_short(ByteView plaintext, Lane lane, AnswerBase base) {
   ByteReader in(plaintext);
   CodedRecord record;
@@ -100,9 +130,7 @@ std::optional<CodedRecord> decode_short(ByteView plaintext, Lane lane, AnswerBas
       record.state_bits = 3;
       break;
     case Lane::answer:
-      record.unit = base.request_state + 1 + (first >> 5);
-      record.state = (first & 16) != 0 ? record.unit - 1 : base.request_state;
-      record.whole = true;
+      place_short_answer(record, first >> 4 & 7u, base);
       break;
     case Lane::push:
       check = in.read_u8();
@@ -131,7 +159,13 @@ std::optional<RecordType> record_type(ByteView plaintext) {
   return static_cast<RecordType>((plaintext[0] >> 4) & 7);
 }
 
+bool fits_short_answer(const CodedRecord& record, AnswerBase base) {
+  if (record.unit <= base.request_state || record.unit - base.request_state > 4) return false;
+  return record.state + 1 == record.unit || record.state == base.request_state;
+}
+
 Bytes encode_coded(const CodedRecord& record, bool allow_short, AnswerBase base) {
+  if (record.joint) return encode_joint(record, base);
   if (allow_short && plain(record)) {
     if (auto bytes = encode_short(record, base)) return *bytes;
   }
@@ -169,6 +203,7 @@ std::optional<CodedRecord> decode_coded(ByteView plaintext, Lane lane, AnswerBas
   const auto type = record_type(plaintext);
   if (!type) return std::nullopt;
   if ((plaintext[0] & kExtended) == 0) return decode_short(plaintext, lane, base);
+  if (lane == Lane::answer && *type == RecordType::joint) return decode_joint(plaintext, base);
   ByteReader in(plaintext);
   const std::uint8_t first = in.read_u8();
   const bool batch = *type == RecordType::batch;

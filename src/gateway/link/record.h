@@ -22,6 +22,7 @@ enum class RecordType : std::uint8_t {
   wait = 5,      // downward answer: the response comes later as a message; message: say what has arrived
   batch = 6,     // several requests, or their responses
   one_way = 7,   // upward: a request that nothing answers
+  joint = 7,     // as an answer: a push behind the responses
 };
 
 // How the coded bytes of a record are to be placed; which fields are on the air depends on direction.
@@ -44,6 +45,8 @@ struct CodedRecord {
   Lane lane = Lane::request;
   bool one_way = false;
   bool committed = true;  // answer, push: becomes a unit
+  bool joint = false;     // answer: the last item is a push; nothing but `expected` and coded items beside it
+  bool expected = false;  // joint: the responses are those that both sides expect; only the push is here
   // Upward while the epoch is not known to have arrived.
   struct Reset {
     std::uint64_t epoch = 0;
@@ -71,6 +74,8 @@ struct AnswerBase {
   std::uint64_t request_state = 0;
 };
 
+// Whether an answer of one byte can say `record`'s state and unit; a joint one must be able to.
+bool fits_short_answer(const CodedRecord& record, AnswerBase base);
 // The shortest form that says it. Requests: at most 7 states are below the newest, see near_window.
 Bytes encode_coded(const CodedRecord& record, bool allow_short, AnswerBase base);
 // nullopt when malformed. For Lane::answer in short form, state and unit come out whole.

@@ -45,6 +45,12 @@ Duration default_ack_delay(const LinkOptions& options) {
       Duration{20ms}, Duration{15s});
 }
 
+// An answer waits for its push as long as it would take itself, so that little is lost when none comes.
+Duration default_answer_linger(const LinkOptions& options) {
+  return std::clamp(coap::serialisation_time(std::size_t{options.overhead_bytes} + 9, options.rate_bps),
+                    Duration{50ms}, Duration{500ms});
+}
+
 }  // namespace
 
 std::string_view to_text(RequestEnd end) {
@@ -86,6 +92,7 @@ ThinLink::Impl::Impl(LinkOptions given, security::SecureChannel secured, Coders 
   options.max_message = std::min(options.max_message, (kMaxParts - 16) * (options.max_frame - 48));
   options.max_text = std::min(options.max_text, options.max_message);
   if (!options.ack_delay) options.ack_delay = default_ack_delay(options);
+  if (!options.answer_linger) options.answer_linger = default_answer_linger(options);
   // Unlike those of a process before, whose transfers each took numbers below.
   const FrameNumber number = channel.next_number();
   next_transfer = std::uint64_t{number.generation} << 20 | (number.number + 1);
@@ -230,8 +237,8 @@ Instant ThinLink::Impl::deadline_after(Instant now, std::size_t sent, std::size_
                                        unsigned copies) const {
   // Frames of a transfer that comes in may stand before the answer.
   if (receiving()) expected += options.max_frame;
-  // Only what the near side acknowledges waits for company there; responses do not.
-  return now + rto.timeout(sent, expected, copies) + (near() ? Duration{0} : *options.ack_delay);
+  // What is acknowledged there, or answered, may wait for company.
+  return now + rto.timeout(sent, expected, copies) + (near() ? *options.answer_linger : *options.ack_delay);
 }
 
 void ThinLink::Impl::handle_timeout(Instant now) {
@@ -273,6 +280,10 @@ void ThinLink::Impl::handle_timeout(Instant now) {
     }
     end_request(id, RequestEnd::timed_out, {});
   }
+  if (owed_until <= now) {
+    owed_until = Instant::never();
+    owed.clear();
+  }
   if (ack_due <= now && ack_item == 0) {
     ack_due = Instant::never();
     ack_item = enqueue(now, Use::ack, 0, 1);
@@ -305,6 +316,9 @@ Deadline ThinLink::Impl::next_deadline() const {
       const Request& request = requests.at(item.ref);
       if (may_leave(item, Instant::never() - 1ns))
         deadline.earlier(std::max(ready, request.not_before), "pacer");
+    } else if (item.use == Use::answer) {
+      if (may_leave(item, Instant::never() - 1ns))
+        deadline.earlier(std::max(ready, groups.at(item.ref).not_before), "pacer");
     } else if (may_leave(item, ready)) {
       deadline.earlier(ready, "pacer");
     }
@@ -315,6 +329,7 @@ Deadline ThinLink::Impl::next_deadline() const {
   for (const auto& [id, request] : requests)
     if (!request.hidden) deadline.earlier(request.expires, "patience");
   deadline.earlier(poke_at, "window full");
+  if (!owed.empty()) deadline.earlier(owed_until, "response not asked for");
   if (ack_item == 0) deadline.earlier(ack_due, "acknowledgement");
   for (const auto& [id, group] : groups) deadline.earlier(group.wait_at, "slow response");
   return deadline;
@@ -346,9 +361,11 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   if (impl.requests.size() >= impl.options.max_requests || impl.buffered + size > impl.options.max_buffered)
     return Error{ErrorKind::limit_reached,
                  fmt::format("{} requests already wait for the link; try again later", impl.requests.size())};
+  Instant not_before = now + options.linger;
   if (!options.replace_key.empty()) {
     for (auto& [id, old] : impl.requests) {
       if (old.options.replace_key != options.replace_key || old.item == 0 || old.identity != 0) continue;
+      not_before = std::min(not_before, old.not_before);  // or none of a row would ever leave
       impl.end_request(id, RequestEnd::replaced, {});
       break;
     }
@@ -356,7 +373,7 @@ Result<RequestId> ThinLink::request(Instant now, Message message, RequestOptions
   Impl::Request request;
   request.id = impl.next_id++;
   request.once = once;
-  request.not_before = now + options.linger;
+  request.not_before = not_before;
   request.expires = now + options.patience;
   request.message = std::move(message);
   request.options = std::move(options);
@@ -392,8 +409,8 @@ std::optional<RequestId> ThinLink::find_identity(std::uint64_t identity) const {
   return at == impl_->by_identity.end() ? std::nullopt : std::optional(at->second);
 }
 
-void ThinLink::respond(Instant now, RequestId id, Message response) {
-  impl_->respond(now, id, std::move(response));
+void ThinLink::respond(Instant now, RequestId id, Message response, bool awaits_push) {
+  impl_->respond(now, id, std::move(response), awaits_push);
 }
 
 bool ThinLink::has_room(std::size_t bytes) const {

@@ -108,12 +108,15 @@ struct LinkOptions {
   std::size_t max_message = std::size_t{8} << 20;  // text and tail of one message
   std::size_t max_text = std::size_t{256} << 10;   // text of one message, or of those of one datagram
   std::size_t max_buffered = std::size_t{16} << 20;
-  std::size_t max_requests = 1024;    // waiting or under way
-  std::size_t max_in_flight = 16;     // frames that wait for an answer (1 … 32)
-  coap::RtoOptions rto;               // rate and overhead are taken from above
-  std::optional<Duration> ack_delay;  // how long an acknowledgement waits for company; default by rate
-  Duration wait_after = 10s;          // far: says "under way" when a response takes longer
-  bool name_connection = false;       // prefix repetitions with the connection ID (one far, many near)
+  std::size_t max_requests = 1024;        // waiting or under way
+  std::size_t max_in_flight = 16;         // frames that wait for an answer (1 … 32)
+  coap::RtoOptions rto;                   // rate and overhead are taken from above
+  std::optional<Duration> ack_delay;      // how long an acknowledgement waits for company; default by rate
+  std::optional<Duration> answer_linger;  // how long an answer waits for its push; default by rate
+  // A push leaves with an answer when it delays that by no more; 0: never.
+  Duration join_limit = 12s;
+  Duration wait_after = 10s;     // far: says "under way" when a response takes longer
+  bool name_connection = false;  // prefix repetitions with the connection ID (one far, many near)
   // Far: code against messages that are not yet known to have arrived. Saves bytes; after a loss the ones
   // behind it wait for its repetition. Pauses by itself when frames get lost.
   bool speculate = true;
@@ -182,8 +185,9 @@ class ThinLink {
   // The request under way that the far side knows by this identity.
   std::optional<RequestId> find_identity(std::uint64_t identity) const;
 
-  // Far side. Ignored when `id` is not open. Requires a text of at most max_text.
-  void respond(Instant now, RequestId id, Message response);
+  // Far side. Ignored when `id` is not open. Requires a text of at most max_text. `awaits_push`: a push will
+  // follow at once, which may share the answer's datagram.
+  void respond(Instant now, RequestId id, Message response, bool awaits_push = false);
   // Whether a response of so many bytes can be kept until it is acknowledged; small ones always can.
   bool has_room(std::size_t bytes) const;
   Result<PushId> push(Instant now, Message message, PushOptions options);

@@ -1,5 +1,6 @@
 // The thin link's state, and the steps that its files share: thin_link.cpp (commands, timers), link_send.cpp
-// (what leaves), link_near.cpp and link_far.cpp (what arrives), link_transfer.cpp (fragments).
+// (what leaves), link_joint.cpp (answers with a push), link_near.cpp and link_far.cpp (what arrives),
+// link_transfer.cpp (fragments).
 #pragma once
 
 #include <deque>
@@ -68,6 +69,7 @@ struct ThinLink::Impl : LinkEntries {
                                        std::uint64_t identity);
   std::optional<Bytes> depart_ack(Instant now);
   std::optional<Bytes> send_frame(Instant now, Frame frame, Bytes plaintext, std::uint8_t priority);
+  std::uint64_t state_to_name(std::optional<std::uint64_t> request_state, bool commit) const;
   CodedRecord code_unit(const Unit& unit, std::optional<std::uint64_t> request_state, bool commit);
   std::uint64_t announceable() const;
   void note_told(std::uint64_t state);
@@ -91,6 +93,7 @@ struct ThinLink::Impl : LinkEntries {
   void near_control(Instant now, const ControlRecord& record, std::uint64_t frame);
   // Texts of a record, or why not.
   enum class Decoding : std::uint8_t { done, later, broken };
+  bool fill_expected(Exchange& exchange) const;
   Decoding decode_downward(const CodedRecord& record, Unit& unit);
   bool check_matches(const CodedRecord& record) const;
   void announce_when_full(Instant now);
@@ -122,7 +125,7 @@ struct ThinLink::Impl : LinkEntries {
   void watch_window(Instant now);
   void note_uplink(FrameNumber number);
   void release(std::uint64_t identity);
-  void respond(Instant now, RequestId id, Message response);
+  void respond(Instant now, RequestId id, Message response, bool awaits_push);
   void answer_ready_groups(Instant now);
   void send_plain_answer(Instant now, Group& group, const ControlRecord& record);
   enum class Refused : std::uint8_t { recode, state, coder };
@@ -133,6 +136,14 @@ struct ThinLink::Impl : LinkEntries {
   bool make_room(std::size_t more, std::size_t bytes);
   Duration resync_pause() const;
   void send_resync(Instant now, bool of_coder = false);
+
+  // link_joint.cpp
+  Push* joinable_push();
+  bool waits_for_response(PushId push) const;
+  void queue_pushes(Instant now, bool all);
+  Group* lingering_group(Instant now);
+  std::optional<Bytes> depart_joint(Group& group, Unit unit, bool expected);
+  std::optional<Bytes> depart_push(Instant now, PushId id);
 
   // link_transfer.cpp
   std::uint64_t start_transfer(Bytes payload, std::uint64_t frame, std::uint64_t group,
@@ -202,7 +213,11 @@ struct ThinLink::Impl : LinkEntries {
   std::map<FrameNumber, std::uint64_t> group_of;
   std::map<std::uint64_t, Executed> executed;
   std::map<RequestId, std::uint64_t> open;  // handed out → identity
-  std::deque<std::uint64_t> done;           // identities released lately
+  // Responses that an epoch before may have lost, of requests that may run twice, and when they were given:
+  // later pushes wait for them, but not beyond owed_until.
+  std::map<std::uint64_t, std::uint64_t> owed;
+  Instant owed_until = Instant::never();
+  std::deque<std::uint64_t> done;  // identities released lately
   std::map<PushId, Push> pushes;
   std::uint64_t announced = 0;
   std::uint64_t pushed_state = 0;   // pushes never go back below

@@ -65,7 +65,8 @@ struct FarGateway::Impl {
   bool prepare(Instant now, const link::RequestArrived& arrived, Open& open, HttpRequest& request);
   void learn_token(std::uint64_t number, std::string authorization);
   void forget_client(std::uint64_t number);
-  void stop_polling(std::uint64_t number);
+  enum class News : std::uint8_t { keep, drop };
+  void stop_polling(std::uint64_t number, News news);
   void handle_forgot();
   void note_tokens(const Open& open, const HttpResponse& response);
   UpstreamId ask(Instant now, Open open, HttpRequest request, Duration timeout);
@@ -189,10 +190,18 @@ void FarGateway::Impl::learn_token(std::uint64_t number, std::string authorizati
 
 void FarGateway::Impl::forget_client(std::uint64_t number) {
   tokens.erase(number);
-  stop_polling(number);
+  stop_polling(number, News::keep);
 }
 
-void FarGateway::Impl::stop_polling(std::uint64_t number) {
+// News that have not left would be taken for those of the next poller.
+void FarGateway::Impl::stop_polling(std::uint64_t number, News news) {
+  if (news == News::drop) {
+    std::erase_if(unread, [&](const auto& entry) {
+      if (entry.second != number) return false;
+      link.cancel_push(entry.first);
+      return true;
+    });
+  }
   const auto at = pollers.find(number);
   if (at == pollers.end()) return;
   if (at->second.under_way != 0) withdrawn.push_back(at->second.under_way);
@@ -227,7 +236,7 @@ bool FarGateway::Impl::prepare(Instant now, const link::RequestArrived& arrived,
   const Token token = parse_token(header_value(request.headers, "~"));
   std::erase_if(request.headers, [](const auto& header) { return header.first == "~"; });
   if (request.target == kStop) {
-    if (token.number) stop_polling(*token.number);
+    if (token.number) stop_polling(*token.number, News::drop);
     return false;
   }
   if (options.matrix) open.route = classify(request.method, request.target);
@@ -277,7 +286,7 @@ void FarGateway::Impl::handle_arrived(Instant now, link::RequestArrived arrived)
                    error_response(open.route.matrix, 503, "too many requests wait for the server"));
   if (open.route.kind == RouteKind::sync) {
     open.sync_base = without_query(request.target, "since");
-    if (open.client) stop_polling(*open.client);
+    if (open.client) stop_polling(*open.client, News::drop);
   }
   ask(now, std::move(open), std::move(request), options.upstream_timeout);
 }
@@ -410,7 +419,7 @@ void FarGateway::Impl::push(Instant now, std::uint64_t client, HttpResponse resp
   mark_transactions(message.text, transaction_prefix(connection));
   const auto id = message.text.size() > kMaxText ? Result<link::PushId>(Error{ErrorKind::limit_reached, ""})
                                                  : link.push(now, std::move(message), {});
-  if (!id) return stop_polling(client);  // its next poll asks from where it stands
+  if (!id) return stop_polling(client, News::keep);  // its next poll asks from where it stands
   ++stats.pushes;
   stats.push_bytes += response.body.size();
   unread[*id] = client;
@@ -418,7 +427,7 @@ void FarGateway::Impl::push(Instant now, std::uint64_t client, HttpResponse resp
 }
 
 void FarGateway::Impl::handle_forgot() {
-  while (!pollers.empty()) stop_polling(pollers.begin()->first);
+  while (!pollers.empty()) stop_polling(pollers.begin()->first, News::drop);
   tokens.clear();
   unread.clear();
 }

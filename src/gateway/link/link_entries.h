@@ -94,6 +94,7 @@ struct LinkEntries {
     PushOptions options;
     std::uint64_t item = 0, frame = 0;
     std::uint64_t unit = 0;  // when it left with an answer
+    bool unwanted = false;   // not to leave again in another epoch
   };
 
   // Both.

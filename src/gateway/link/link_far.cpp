@@ -311,7 +311,12 @@ bool ThinLink::Impl::accept_reset(Instant now, const CodedRecord::Reset& reset) 
   for (const std::uint64_t id : old) unqueue(id);
   if (first_epoch != 0 && first_epoch != reset.first) forget_pushes();
   first_epoch = reset.first;
-  for (auto& [id, push] : pushes) push.frame = push.unit = 0;
+  old.clear();
+  for (auto& [id, push] : pushes) {
+    push.frame = push.unit = 0;
+    if (push.unwanted) old.push_back(id);
+  }
+  for (const PushId id : old) forget_push(id);
   queue_pushes(now, true);
   old.clear();
   owed.clear();

@@ -447,7 +447,9 @@ Result<PushId> ThinLink::push(Instant now, Message message, PushOptions options)
 
 bool ThinLink::cancel_push(PushId id) {
   const auto at = impl_->pushes.find(id);
-  if (at == impl_->pushes.end() || at->second.item == 0) return false;
+  if (at == impl_->pushes.end()) return false;
+  at->second.unwanted = true;
+  if (at->second.item == 0) return false;
   impl_->unqueue(at->second.item);
   impl_->forget_push(id);
   return true;

@@ -191,7 +191,8 @@ class ThinLink {
   // Whether a response of so many bytes can be kept until it is acknowledged; small ones always can.
   bool has_room(std::size_t bytes) const;
   Result<PushId> push(Instant now, Message message, PushOptions options);
-  bool cancel_push(PushId id);  // only while it waits
+  // Not wanted any more. One that has left still arrives, in its place; true: it had not.
+  bool cancel_push(PushId id);
 
   void handle_datagram(Instant now, const SocketAddress& source, ByteView datagram);
   void handle_timeout(Instant now);

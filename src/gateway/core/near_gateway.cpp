@@ -381,7 +381,13 @@ void NearGateway::Impl::deliver(Instant now, Pending entry, link::RequestEnded e
   const HttpResponse response = std::move(*parsed);
   if (response.status == kTokenForgotten) return repeat_with_token(now, std::move(entry));
   note_tokens(now, entry, response);
-  if (entry.sync && response.status == 200 && !entry.sync->gap) begin_stream(now, *entry.sync, response);
+  if (entry.sync && response.status == 200) {
+    if (entry.sync->gap || ended.overtook) {
+      end_stream(now, entry.sync->key, error_response(true, 503, "sync again"));
+    } else {
+      begin_stream(now, *entry.sync, response);
+    }
+  }
   if (entry.send != 0 && response.status < 300 && http_size(response) <= kMaxKeptAnswer)
     sends[entry.send].done = response;
   for (const HttpId id : entry.waiting) answer(now, id, response);

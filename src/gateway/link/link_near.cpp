@@ -286,7 +286,7 @@ void ThinLink::Impl::near_record(Instant now, FrameNumber number, ByteView plain
       break;
     }
     requests.at(request).bytes_in = plaintext.size();
-    end_request(request, RequestEnd::answered, std::move(message));
+    end_request(request, RequestEnd::answered, std::move(message), overtakes(*record));
   }
   // Behind its end: pushes that waited for this unit may name the request.
   take_unit(now, record->unit, record->state, std::move(unit), std::move(push));
@@ -381,7 +381,8 @@ void ThinLink::Impl::near_answer(Instant now, std::uint64_t frame_id, FrameNumbe
   const Unit texts = unit;
   for (const RequestId id : ended) requests.at(id).bytes_in = plaintext.size() / ended.size();
   for (std::size_t i = 0; i < ended.size(); ++i)
-    end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}});
+    end_request(ended[i], RequestEnd::answered, {texts[i].response, i == 0 ? record.tail : Bytes{}},
+                overtakes(record));
   // Behind their ends: pushes that waited for this unit may name the requests.
   std::optional<Message> push;
   if (record.joint) push = {unit.back().response, {}};

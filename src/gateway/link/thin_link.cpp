@@ -196,14 +196,14 @@ bool ThinLink::Impl::unqueue(std::uint64_t item) {
   return waited;
 }
 
-void ThinLink::Impl::end_request(RequestId id, RequestEnd end, Message response) {
+void ThinLink::Impl::end_request(RequestId id, RequestEnd end, Message response, bool overtook) {
   const auto at = requests.find(id);
   if (at == requests.end()) return;
   Request& request = at->second;
   const bool kept = end == RequestEnd::answered && journal_response(request, response);
   if (!request.hidden)
     events.push_back(RequestEnded{id, end, std::move(response), request.identity, request.bytes_out,
-                                  request.bytes_in, request.copies});
+                                  request.bytes_in, request.copies, overtook});
   request.hidden = true;
   // What may have run must be followed up, so that no number of it is ever used for something else.
   if (end == RequestEnd::timed_out && request.once && request.identity != 0) return;

@@ -67,6 +67,7 @@ struct RequestEnded {
   // Bytes of plaintext that it took, its share of a batch, and repetitions.
   std::size_t bytes_out = 0, bytes_in = 0;
   unsigned copies = 0;
+  bool overtook = false;  // pushes that left before the answer may come behind it
 };
 struct RequestArrived {  // far side: answer it with respond()
   RequestId id = 0;

@@ -46,7 +46,10 @@ struct ThinLink::Impl : LinkEntries {
   Instant deadline_after(Instant now, std::size_t sent, std::size_t expected, unsigned copies) const;
   std::uint64_t enqueue(Instant now, Use use, std::uint64_t ref, std::uint8_t priority);
   bool unqueue(std::uint64_t item);  // false when it has left
-  void end_request(RequestId id, RequestEnd end, Message response);
+  void end_request(RequestId id, RequestEnd end, Message response, bool overtook = false);
+  bool overtakes(const CodedRecord& record) const {
+    return !record.committed || record.unit > ladder.tip() + 1;
+  }
   void drop_frame(std::uint64_t id);
   bool forget_push(std::uint64_t id);
   void handle_timeout(Instant now);

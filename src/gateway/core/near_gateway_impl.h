@@ -80,6 +80,8 @@ struct NearGateway::Impl {
     std::string counts;  // of keys, in every answer
     Bytes last;
     std::deque<Bytes> news;
+    std::deque<std::size_t>
+        taken;  // hashes of the next_batch of the latest: a new epoch may bring some again
     std::size_t news_bytes = 0;
     std::deque<Poll> polls;
     Instant last_poll;

@@ -129,6 +129,10 @@ void NearGateway::Impl::handle_push(Instant now, link::Message push) {
     end_stream(now, client->second.authorization, error_response(true, 503, "too much news; sync again"));
     return stop_pushes(now, number);  // the next poll asks from where it stands
   }
+  const std::size_t mark = std::hash<std::string_view>{}(json_text(as_text(parsed->body), "next_batch"));
+  if (std::find(stream.taken.begin(), stream.taken.end(), mark) != stream.taken.end()) return;
+  stream.taken.push_back(mark);
+  if (stream.taken.size() > kMaxUnread) stream.taken.pop_front();
   stream.news_bytes += parsed->body.size();
   stream.news.push_back(std::move(parsed->body));
   serve_stream(now, stream);

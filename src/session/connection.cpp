@@ -286,7 +286,8 @@ std::optional<Connection::CidChange> Connection::poll_cid_change() {
   if (impl_->cid_changes.empty()) return std::nullopt;
   const CidChange change = impl_->cid_changes.front();
   impl_->cid_changes.erase(impl_->cid_changes.begin());
-  if (impl_->cid_changes.empty()) impl_->cid_changes.shrink_to_fit();  // an idle session keeps no room for them
+  if (impl_->cid_changes.empty())
+    impl_->cid_changes.shrink_to_fit();  // an idle session keeps no room for them
   return change;
 }
 

@@ -299,7 +299,8 @@ TEST_F(Traps, no_15_an_acceptor_names_no_authority_to_strangers) {
   const bool established = pair->establish();
   gnutls_global_set_log_level(0);
   ASSERT_TRUE(established);
-  // Header 4, context 1, extensions' length 2, signature algorithms 12; one authority's name takes 21 and more.
+  // Header 4, context 1, extensions' length 2, signature algorithms 12; one authority's name takes 21 and
+  // more.
   EXPECT_GE(certificate_request_size, 7u);
   EXPECT_LT(certificate_request_size, 32u);
 }

@@ -353,9 +353,7 @@ void NearGateway::Impl::handle_ended(Instant now, link::RequestEnded ended) {
   counters.link_bytes_in += ended.bytes_in;
   counters.copies += ended.copies;
   if (entry.send != 0) {
-    Send& send = sends[entry.send];
-    send.request = 0;
-    if (send.identity == 0) send.identity = ended.identity;
+    sends[entry.send].request = 0;
   }
   if (ended.end == link::RequestEnd::answered) return deliver(now, std::move(entry), std::move(ended));
   if (ended.end == link::RequestEnd::replaced) {
@@ -474,8 +472,21 @@ Result<HttpResponse> NearGateway::Impl::read_response(link::Message message, std
   return response;
 }
 
+// Whatever ended in this turn may be named by what comes before its end.
+void NearGateway::Impl::note_identity(const link::RequestEnded& ended) {
+  const auto at = pending.find(ended.id);
+  if (at == pending.end() || at->second.send == 0) return;
+  Send& send = sends[at->second.send];
+  if (send.identity == 0) send.identity = ended.identity;
+}
+
 void NearGateway::Impl::drain(Instant now) {
-  while (auto event = link.poll_event()) {
+  std::deque<link::Event> turn;
+  while (auto event = link.poll_event()) turn.push_back(std::move(*event));
+  for (const auto& event : turn)
+    if (const auto* ended = std::get_if<link::RequestEnded>(&event)) note_identity(*ended);
+  for (auto& each : turn) {
+    auto* event = &each;
     if (auto* ended = std::get_if<link::RequestEnded>(&*event)) {
       handle_ended(now, std::move(*ended));
     } else if (auto* push = std::get_if<link::PushArrived>(&*event)) {

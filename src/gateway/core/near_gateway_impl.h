@@ -105,6 +105,7 @@ struct NearGateway::Impl {
   link::RequestId forward(Instant now, Call call, link::RequestOptions how, Pending entry);
   bool name_client(Instant now, const Call& call, link::Message& message, Pending& entry,
                    link::RequestOptions& how);
+  void note_identity(const link::RequestEnded& ended);
   void handle_ended(Instant now, link::RequestEnded ended);
   void deliver(Instant now, Pending entry, link::RequestEnded ended);
   void repeat_with_token(Instant now, Pending entry);

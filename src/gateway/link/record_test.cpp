@@ -76,5 +76,30 @@ TEST(Record, cut_short_it_is_malformed_or_something_else_but_never_read_past_its
     EXPECT_FALSE(decode_coded(ByteView(whole).first(size), Lane::request, {})) << size;
 }
 
+TEST(Record, an_answer_takes_a_push_along_for_two_bytes) {
+  CodedRecord record{.lane = Lane::answer, .joint = true, .expected = true};
+  record.state = 40;
+  record.unit = 43;
+  record.check = 0xabcd;
+  record.items = {{Bytes(100, 7), false}};
+  const Bytes bytes = encode_coded(record, true, {40});
+  EXPECT_EQ(bytes.size(), 102u);
+  const auto again = decode_coded(bytes, Lane::answer, {40});
+  ASSERT_TRUE(again && again->joint && again->expected);
+  EXPECT_EQ(again->state, 40u);
+  EXPECT_EQ(again->unit, 43u);
+  EXPECT_EQ(again->check >> 8, 0xab);
+  EXPECT_EQ(again->check_bits, 8u);
+  ASSERT_EQ(again->items.size(), 1u);
+  EXPECT_EQ(again->items[0].coded, record.items[0].coded);
+  record.expected = false;
+  record.items.insert(record.items.begin(), {Bytes(3, 1), false});
+  const auto both = decode_coded(encode_coded(record, true, {40}), Lane::answer, {40});
+  ASSERT_TRUE(both && both->joint && !both->expected && both->items.size() == 2);
+  EXPECT_EQ(both->items[0].coded, record.items[0].coded);
+  record.unit = 45;
+  EXPECT_FALSE(fits_short_answer(record, {40}));
+}
+
 }  // namespace
 }  // namespace ravine::gateway::link

@@ -1,0 +1,30 @@
+// `ravine gateway bench --trace`: replays a trace through both gateways and prints what it cost.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "cli/context.h"
+#include "gateway/coder/coder.h"
+
+namespace ravine::cli {
+
+struct ReplayFlags {
+  std::string trace;
+  std::string link = "rate=100bps,delay=2s";
+  std::string transport = "udp";
+  std::string think = "0s";
+  std::uint64_t seed = 1;
+  unsigned rounds = 1;
+  bool alias_events = false, each = false, no_https = false;
+};
+
+using CoderMaker = std::function<std::unique_ptr<gateway::coder::Coder>()>;
+int run_replay(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coder);
+
+}  // namespace ravine::cli

@@ -1,0 +1,57 @@
+// Replays a trace through both gateways in virtual time and says where the bytes went. The client asks one
+// exchange after the other, each when the one before is answered. Pure; one thread.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lab/trace.h"
+#include "lab/virtual_gateway.h"
+
+namespace ravine::lab {
+
+// Which exchange a datagram belongs to: answers of the link to what was answered, messages downward to what
+// the server answered last, upward to what the client asked last. Quiet things count where they travel.
+class Attribution {
+ public:
+  void asked(std::size_t exchange) { asked_ = exchange; }
+  // By the server. `news`: on a poll of the far gateway's own.
+  void answered(std::size_t exchange, bool news);
+  std::size_t of(bool up, ByteView datagram);
+
+ private:
+  std::size_t asked_ = 0, answered_ = 0, handed_ = 0, message_ = 0;
+};
+
+// Bytes and time of a replay, by whichever means it ran. "Up" is towards the server.
+struct ReplayFigures {
+  struct Part {
+    std::string kind;
+    std::uint64_t exchanges = 0;
+    std::uint64_t up_bytes = 0, down_bytes = 0;  // IP bytes offered to the link
+    std::uint64_t http_bytes = 0;                // bodies and targets as they stand in the trace
+    Duration elapsed{0};                         // request to response
+  };
+  std::vector<Part> exchanges;
+  std::uint64_t up_datagrams = 0, down_datagrams = 0;
+  Duration air_up{0}, air_down{0}, elapsed{0};
+  gateway::link::LinkStats near, far;
+  std::vector<std::string> faults;  // responses that differ, requests that the server did not know
+  std::vector<unsigned> made;       // by exchange: how often the server ran it
+
+  std::vector<Part> by_kind() const;  // in the order of their first exchange
+  Part total() const;
+};
+
+struct ReplayOptions {
+  VirtualOptions gateway;
+  Duration think{0};  // between a response and the next request
+  Duration server_time = 20ms;
+  Duration patience = 6h;  // per exchange, of virtual time
+};
+
+// Errors: timed_out when an exchange has no response.
+Result<ReplayFigures> replay(const Trace& trace, ReplayOptions options);
+
+}  // namespace ravine::lab

@@ -36,9 +36,14 @@ HttpsFigures::Part https_of(const HttpsFigures& https, std::string_view kind) {
 }
 
 json::object part_json(const ReplayFigures::Part& part) {
-  return {{"exchanges", part.exchanges},   {"up_bytes", part.up_bytes},
-          {"down_bytes", part.down_bytes}, {"ip_bytes", part.up_bytes + part.down_bytes},
-          {"http_bytes", part.http_bytes}, {"seconds", seconds_of(part.elapsed)}};
+  return {{"exchanges", part.exchanges},
+          {"up_bytes", part.up_bytes},
+          {"down_bytes", part.down_bytes},
+          {"ip_bytes", part.up_bytes + part.down_bytes},
+          {"http_bytes", part.http_bytes},
+          {"seconds", seconds_of(part.elapsed)},
+          {"median_seconds", seconds_of(part.median)},
+          {"made_once", part.made_once}};
 }
 
 // Where the bytes went, over both directions.
@@ -106,6 +111,7 @@ void print_report_json(const ReplayFlags& flags, const Report& report) {
   out["seconds"] = seconds_of(figures.elapsed);
   out["air_seconds"] =
       json::object{{"up", seconds_of(figures.air_up)}, {"down", seconds_of(figures.air_down)}};
+  if (figures.idle_minute_bytes) out["idle_minute_bytes"] = *figures.idle_minute_bytes;
   out["layers"] = layers_json(figures, report.overhead);
   out["rounds"] = std::move(rounds);
   if (report.https) {
@@ -134,7 +140,9 @@ std::vector<std::string> cells_of(const ReplayFigures::Part& part, std::uint64_t
                                  fmt::format("{}", part.up_bytes),
                                  fmt::format("{}", part.down_bytes),
                                  fmt::format("{}", bytes),
-                                 fmt::format("{:.1f} s", seconds_of(part.elapsed))};
+                                 fmt::format("{:.1f} s", seconds_of(part.elapsed)),
+                                 fmt::format("{:.1f} s", seconds_of(part.median)),
+                                 fmt::format("{}", part.made_once)};
   if (https > 0) {
     cells.push_back(fmt::format("{}", https));
     cells.push_back(bytes > 0 ? fmt::format("{:.1f}", static_cast<double>(https) / static_cast<double>(bytes))
@@ -145,7 +153,8 @@ std::vector<std::string> cells_of(const ReplayFigures::Part& part, std::uint64_t
 
 void print_report(const ReplayFlags& flags, const Report& report) {
   const ReplayFigures& figures = report.figures();
-  std::vector<std::string> titles{"kind", "exchanges", "HTTP", "up", "down", "IP bytes", "time"};
+  std::vector<std::string> titles{"kind",     "exchanges", "HTTP",   "up",  "down",
+                                  "IP bytes", "time",      "median", "once"};
   if (report.https) titles.insert(titles.end(), {"HTTPS", "ratio"});
   Table table(titles);
   const auto https_bytes = [&](std::string_view kind) -> std::uint64_t {
@@ -168,6 +177,8 @@ void print_report(const ReplayFlags& flags, const Report& report) {
                          layers.at("repetitions").to_number<std::uint64_t>(),
                          layers.at("bare_acknowledgements").to_number<std::uint64_t>(),
                          seconds_of(figures.air_up), seconds_of(figures.air_down)));
+  if (figures.idle_minute_bytes)
+    print_line(fmt::format("{} B in a minute of polls without news", *figures.idle_minute_bytes));
   print_line(fmt::format("{}, virtual time, coder {}, {}", report.link, report.coder,
                          flags.alias_events ? "event IDs aliased" : "real event IDs"));
   print_line("counted by " + report.counted_by);

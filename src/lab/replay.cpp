@@ -11,6 +11,8 @@ namespace ravine::lab {
 namespace {
 
 constexpr std::size_t kMaxFaults = 20;
+constexpr unsigned kIdBits = 48;
+constexpr Duration kSettle = 4min;  // less than a gateway takes a client without polls for gone
 constexpr Duration kAfter = 10min;  // for what still travels when the last response is there
 
 class Replay {
@@ -21,7 +23,7 @@ class Replay {
         overhead_(options_.gateway.link.overhead_bytes),
         alias_(options_.gateway.near.alias_events),
         server_(trace),
-        world_(std::move(options_.gateway)) {
+        world_(with_patience(std::move(options_.gateway), options_.patience)) {
     for (const Exchange& wanted : trace) {
       ReplayFigures::Part part{.kind = wanted.kind, .exchanges = 1};
       part.http_bytes = wanted.path.size() + wanted.request.value_or("").size() + wanted.response.size();
@@ -35,20 +37,30 @@ class Replay {
       if (auto done = exchange(i); !done) return done.error();
       run_until(world_.now() + options_.think);
     }
-    const Instant begun = world_.now();
-    run_until(begun + kAfter);
+    measure_idle();
+    run_until(world_.now() + kAfter);
     figures_.air_up = world_.up().tally().busy;
     figures_.air_down = world_.down().tally().busy;
     figures_.near = world_.near().link().stats();
     figures_.far = world_.far().link().stats();
     figures_.made = server_.made();
+    for (std::size_t i = 0; i < trace_.size(); ++i) figures_.exchanges[i].made_once = figures_.made[i] == 1;
     if (server_.unknown() > 0)
       note(fmt::format("the server was asked {} requests that the trace does not have", server_.unknown()));
     return std::move(figures_);
   }
 
  private:
+  // A gateway that gave up earlier would measure its limit.
+  static VirtualOptions with_patience(VirtualOptions gateway, Duration patience) {
+    gateway.near.gateway_timeout = patience;
+    return gateway;
+  }
   void count(bool up, ByteView datagram) {
+    if (idle_) {
+      *figures_.idle_minute_bytes += datagram.size() + overhead_;
+      return;
+    }
     ++(up ? figures_.up_datagrams : figures_.down_datagrams);
     ReplayFigures::Part& part = figures_.exchanges[attribution_.of(up, datagram)];
     (up ? part.up_bytes : part.down_bytes) += datagram.size() + overhead_;
@@ -61,12 +73,11 @@ class Replay {
     const Exchange& wanted = trace_[index];
     attribution_.asked(index);
     server_.handle_progress(index);
-    const Instant begun = world_.now();
+    const Instant begun = begun_ = world_.now();
     const Instant limit = begun + options_.patience;
+    exchange_ = index;
     do {
-      response_.reset();
-      current_ = ++last_id_;
-      world_.near().handle_request(world_.now(), current_, request_of(wanted, "localhost"));
+      ask();
       for (drain(); !response_ && world_.now() < limit;) step(limit);
       // A long poll that ended without news is made again, as clients do.
     } while (response_ && world_.now() < limit && ended_early(wanted, *response_));
@@ -83,6 +94,61 @@ class Replay {
     return {};
   }
 
+  void ask() {
+    response_.reset();
+    current_ = ++last_id_;
+    world_.near().handle_request(world_.now(), current_, request_of(trace_[exchange_], "localhost"));
+  }
+
+  // Of this exchange and those before.
+  Instant next_disturbance() const {
+    if (disturbed_ >= options_.disturbances.size()) return Instant::never();
+    const Disturbance& next = options_.disturbances[disturbed_];
+    if (next.exchange > exchange_) return Instant::never();
+    return next.exchange == exchange_ ? begun_ + next.after : world_.now();
+  }
+  void disturb() {
+    switch (options_.disturbances[disturbed_++].what) {
+      case Disturbance::What::restart_near:
+        world_.restart_near();
+        // Its clients lose their connections and ask again.
+        if (!response_) ask();
+        break;
+      case Disturbance::What::restart_far:
+        world_.restart_far();
+        ++far_life_;
+        polls_.clear();
+        break;
+      case Disturbance::What::rebind_near:
+        world_.rebind_near({IpAddress::v4({192, 0, 2, 77}), ++rebound_port_});
+        break;
+    }
+    drain();
+  }
+
+  // Polls of a client that has all there is, as soon as nothing is under way any more.
+  void measure_idle() {
+    const auto last = std::find_if(trace_.rbegin(), trace_.rend(), [](const Exchange& exchange) {
+      return core::classify(exchange.method, exchange.path).kind == core::RouteKind::sync;
+    });
+    if (last == trace_.rend()) return;
+    const auto busy = [this] { return !world_.near().link().is_idle() || !world_.far().link().is_idle(); };
+    for (const Instant end = world_.now() + kSettle; busy() && world_.now() < end;) step(end);
+    Exchange poll = *last;
+    poll.path = core::without_query(core::without_query(poll.path, "since"), "timeout");
+    poll.path += poll.path.find('?') == std::string::npos ? '?' : '&';
+    poll.path += fmt::format("timeout=30000&since={}", core::json_text(last->response, "next_batch"));
+    idle_ = true;
+    figures_.idle_minute_bytes = 0;
+    for (const Instant end = world_.now() + 60s; world_.now() < end;) {
+      response_.reset();
+      current_ = ++last_id_;
+      world_.near().handle_request(world_.now(), current_, request_of(poll, "localhost"));
+      for (drain(); !response_ && world_.now() < end;) step(end);
+    }
+    idle_ = false;
+  }
+
   void run_until(Instant end) {
     while (world_.now() < end) step(end);
   }
@@ -91,15 +157,19 @@ class Replay {
   void step(Instant limit) {
     Instant next = std::min(limit, server_.next_deadline().at);
     if (!due_.empty()) next = std::min(next, due_.begin()->first);
+    next = std::min(next, next_disturbance());
     world_.step(next);
+    while (next_disturbance() <= world_.now()) disturb();
     server_.handle_timeout(world_.now());
     while (!due_.empty() && due_.begin()->first <= world_.now()) {
       TraceServer::Answer answer = std::move(due_.begin()->second);
       due_.erase(due_.begin());
+      if (answer.id >> kIdBits != far_life_) continue;  // of a process that is gone
+      const core::UpstreamId id = answer.id & ((AskId{1} << kIdBits) - 1);
       const bool news = polls_.erase(answer.id) > 0;
       if (answer.exchange && (news || !is_quiet(trace_[*answer.exchange])))
         attribution_.answered(*answer.exchange, news);
-      world_.far().handle_response(world_.now(), answer.id, std::move(answer.response));
+      world_.far().handle_response(world_.now(), id, std::move(answer.response));
       world_.flush();
     }
     drain();
@@ -115,16 +185,19 @@ class Replay {
       }
       while (auto asked = world_.far().poll_upstream()) {
         again = true;
-        if (asked->long_poll) polls_.insert(asked->id);
-        server_.handle_request(world_.now(), asked->id, asked->request);
+        if (asked->long_poll) polls_.insert(ask_id(asked->id));
+        server_.handle_request(world_.now(), ask_id(asked->id), asked->request);
       }
-      while (auto gone = world_.far().poll_withdrawn()) server_.withdraw(*gone);
+      while (auto gone = world_.far().poll_withdrawn()) server_.withdraw(ask_id(*gone));
       while (auto answer = server_.poll_answer()) {
         again = true;
         due_.emplace(world_.now() + options_.server_time, std::move(*answer));
       }
     }
   }
+
+  // Each process of the far gateway counts from one.
+  AskId ask_id(core::UpstreamId id) const { return far_life_ << kIdBits | id; }
 
   const Trace& trace_;
   ReplayOptions options_;
@@ -137,6 +210,11 @@ class Replay {
   Attribution attribution_;
   std::optional<core::HttpResponse> response_;
   core::HttpId current_ = 0, last_id_ = 0;
+  std::size_t exchange_ = 0, disturbed_ = 0;
+  std::uint64_t far_life_ = 0;
+  std::uint16_t rebound_port_ = 4000;
+  Instant begun_;
+  bool idle_ = false;
   ReplayFigures figures_;
 };
 
@@ -146,6 +224,22 @@ void add(ReplayFigures::Part& sum, const ReplayFigures::Part& part) {
   sum.down_bytes += part.down_bytes;
   sum.http_bytes += part.http_bytes;
   sum.elapsed += part.elapsed;
+  sum.made_once += part.made_once;
+}
+
+// Sums up those whose kind is `kind`; nullptr: all.
+ReplayFigures::Part sum_of(const std::vector<ReplayFigures::Part>& parts, const std::string* kind) {
+  ReplayFigures::Part sum{.kind = kind != nullptr ? *kind : "total"};
+  std::vector<Duration> times;
+  for (const ReplayFigures::Part& part : parts) {
+    if (kind != nullptr && part.kind != *kind) continue;
+    add(sum, part);
+    times.push_back(part.elapsed);
+  }
+  if (times.empty()) return sum;
+  std::sort(times.begin(), times.end());
+  sum.median = times[times.size() / 2];
+  return sum;
 }
 
 }  // namespace
@@ -167,18 +261,14 @@ std::size_t Attribution::of(bool up, ByteView datagram) {
 
 std::vector<ReplayFigures::Part> ReplayFigures::by_kind() const {
   std::vector<Part> kinds;
-  for (const Part& part : exchanges) {
-    auto at = std::find_if(kinds.begin(), kinds.end(), [&](const Part& k) { return k.kind == part.kind; });
-    if (at == kinds.end()) at = kinds.insert(kinds.end(), Part{.kind = part.kind});
-    add(*at, part);
-  }
+  for (const Part& part : exchanges)
+    if (std::none_of(kinds.begin(), kinds.end(), [&](const Part& known) { return known.kind == part.kind; }))
+      kinds.push_back(sum_of(exchanges, &part.kind));
   return kinds;
 }
 
 ReplayFigures::Part ReplayFigures::total() const {
-  Part sum{.kind = "total"};
-  for (const Part& part : exchanges) add(sum, part);
-  return sum;
+  return sum_of(exchanges, nullptr);
 }
 
 Result<ReplayFigures> replay(const Trace& trace, ReplayOptions options) {

@@ -2,7 +2,7 @@
 // exchange after the other, each when the one before is answered. Pure; one thread.
 #pragma once
 
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,21 +32,35 @@ struct ReplayFigures {
     std::uint64_t up_bytes = 0, down_bytes = 0;  // IP bytes offered to the link
     std::uint64_t http_bytes = 0;                // bodies and targets as they stand in the trace
     Duration elapsed{0};                         // request to response
+    Duration median{0};                          // likewise; of a sum over exchanges
+    std::uint64_t made_once = 0;                 // of them: what the server ran exactly once
   };
   std::vector<Part> exchanges;
   std::uint64_t up_datagrams = 0, down_datagrams = 0;
   Duration air_up{0}, air_down{0}, elapsed{0};
   gateway::link::LinkStats near, far;
+  // Of a minute of long polls without news, after the trace. Absent when the trace has no sync.
+  std::optional<std::uint64_t> idle_minute_bytes;
   std::vector<std::string> faults;  // responses that differ, requests that the server did not know
-  std::vector<unsigned> made;       // by exchange: how often the server ran it
+  std::vector<unsigned> made;       // by exchange: how often the server ran it, as TraceServer counts
 
   std::vector<Part> by_kind() const;  // in the order of their first exchange
   Part total() const;
 };
 
+// What happens to a gateway, so long after an exchange began or, when that was answered sooner, before the
+// next one.
+struct Disturbance {
+  enum class What : std::uint8_t { restart_near, restart_far, rebind_near };
+  std::size_t exchange = 0;
+  Duration after{0};
+  What what = What::restart_near;
+};
+
 struct ReplayOptions {
   VirtualOptions gateway;
-  Duration think{0};  // between a response and the next request
+  std::vector<Disturbance> disturbances;  // in the order of their exchanges and times
+  Duration think{0};                      // between a response and the next request
   Duration server_time = 20ms;
   Duration patience = 6h;  // per exchange, of virtual time
 };

@@ -21,7 +21,7 @@ using services::RelayTally;
 namespace {
 
 struct LinkFlags {
-  std::string listen = "127.0.0.1:0", to, up, down, capture;
+  std::string listen = "127.0.0.1:0", to, up, down, capture, rebind;
   std::vector<std::pair<std::string, std::string>> fields;
   std::uint64_t seed = 1;
   bool pty = false, verbose = false;
@@ -46,6 +46,7 @@ void print_summary(const Context& context, const RelayTally& tally, Duration spa
     print_json(json::object{{"up", tally_json(tally.up)},
                             {"down", tally_json(tally.down)},
                             {"clients", tally.clients},
+                            {"rebindings", tally.rebindings},
                             {"send_failures", tally.send_failures},
                             {"seconds", static_cast<double>(span.count()) / 1e9}});
     return;
@@ -139,10 +140,19 @@ int run_link(const Context& context, const LinkFlags& flags) {
   if (!listen) return fail(listen.error());
   auto to = resolve(flags.to, "--to");
   if (!to) return fail(to.error());
-  auto relay = services::LinkRelay::start(
-      loop,
-      {.listen = *listen, .to = *to, .up = up, .down = down, .seed = flags.seed, .capture = flags.capture},
-      std::move(on_parcel));
+  const auto rebind = lab::parse_span(flags.rebind.empty() ? "0s" : flags.rebind);
+  if (!rebind)
+    return fail({ErrorKind::invalid_argument,
+                 fmt::format("--rebind \"{}\" is not understood; write for example 30s", flags.rebind)});
+  auto relay = services::LinkRelay::start(loop,
+                                          {.listen = *listen,
+                                           .to = *to,
+                                           .up = up,
+                                           .down = down,
+                                           .seed = flags.seed,
+                                           .rebind = *rebind,
+                                           .capture = flags.capture},
+                                          std::move(on_parcel));
   if (!relay) return fail(relay.error());
   const std::string bound = (*relay)->address().to_text();
   announce(context, {{"listen", bound}, {"to", to->to_text()}, {"link", words}},
@@ -189,6 +199,8 @@ void add_lab_commands(CLI::App& app, Context& context) {
   link->add_option("--down", flags->down, "Another link towards the near side");
   link->add_option("--seed", flags->seed, "Of the chances: the same again from the same seed")
       ->capture_default_str();
+  link->add_option("--rebind", flags->rebind,
+                   "Another port towards the far side every so often, as behind a NAT: 30s");
   link->add_option("--capture", flags->capture, "Write what enters the link to this pcap file");
   link->add_flag("--pty", flags->pty, "Between two pseudo terminals, for serial gateways, in place of UDP");
   link->add_flag("--verbose,-v", flags->verbose, "A line per datagram");

@@ -26,7 +26,7 @@ struct LinkRelay::Impl : std::enable_shared_from_this<LinkRelay::Impl> {
     std::uint64_t tag = 0;
     SocketAddress address;
     std::optional<Socket> upstream;
-    Instant last;
+    Instant last, bound;
   };
 
   Impl(boost::asio::io_context& io, RelayOptions given, OnParcel hook)
@@ -43,6 +43,7 @@ struct LinkRelay::Impl : std::enable_shared_from_this<LinkRelay::Impl> {
   void take_from_clients();
   void take_from_server(Client& client);
   Client* client_of(const SocketAddress& address);
+  void rebind(Client& client);
   void offer(bool upward, std::uint64_t tag, ByteView datagram, const SocketAddress& from,
              const SocketAddress& to);
   void deliver();
@@ -58,6 +59,7 @@ struct LinkRelay::Impl : std::enable_shared_from_this<LinkRelay::Impl> {
   std::map<SocketAddress, std::uint64_t> tags;
   std::uint64_t next_tag = 1;
   std::uint64_t send_failures = 0;
+  std::size_t rebindings = 0;
   std::optional<PcapFile> capture;
   std::unique_ptr<host::DeadlineTimer> timer;
   Bytes buffer;
@@ -104,8 +106,20 @@ LinkRelay::Impl::Client* LinkRelay::Impl::client_of(const SocketAddress& address
   client.tag = tag;
   client.address = address;
   client.upstream.emplace(std::move(*upstream));
+  client.bound = host::monotonic_now();
   wait_for_server(tag);
   return &client;
+}
+
+void LinkRelay::Impl::rebind(Client& client) {
+  const Instant now = host::monotonic_now();
+  if (options.rebind <= Duration{0} || client.bound + options.rebind > now) return;
+  auto upstream = connect_udp(loop, options.to);
+  if (!upstream) return;
+  client.upstream.emplace(std::move(*upstream));
+  client.bound = now;
+  ++rebindings;
+  wait_for_server(client.tag);
 }
 
 void LinkRelay::Impl::offer(bool upward, std::uint64_t tag, ByteView datagram, const SocketAddress& from,
@@ -127,6 +141,7 @@ void LinkRelay::Impl::take_from_clients() {
     const SocketAddress from = host::decode_socket_address(raw);
     Client* client = client_of(from);
     if (client == nullptr) continue;
+    rebind(*client);
     client->last = host::monotonic_now();
     offer(true, client->tag, ByteView(buffer).first(static_cast<std::size_t>(got)), from, bound);
   }
@@ -200,7 +215,7 @@ SocketAddress LinkRelay::address() const {
 
 RelayTally LinkRelay::tally() const {
   return {impl_->up.tally(), impl_->down.tally(), static_cast<std::size_t>(impl_->next_tag - 1),
-          impl_->send_failures};
+          impl_->rebindings, impl_->send_failures};
 }
 
 void LinkRelay::set_down(bool down) {

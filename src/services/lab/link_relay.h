@@ -20,7 +20,10 @@ struct RelayOptions {
   lab::LinkProfile up, down;  // up: towards `to`
   std::uint64_t seed = 1;
   std::size_t max_clients = 64;  // beyond it, the one that was silent longest is forgotten
-  std::string capture;           // pcap file of what enters the link; empty: none
+  // Every so often each client gets another port towards `to`, as behind a NAT that rebinds; what comes to
+  // the old one is lost. Zero: never.
+  Duration rebind{0};
+  std::string capture;  // pcap file of what enters the link; empty: none
 };
 
 // What enters a link. On a serial line a parcel is a piece between two zero bytes.
@@ -35,7 +38,8 @@ using OnParcel = std::function<void(const ParcelEvent&)>;
 
 struct RelayTally {
   lab::LinkTally up, down;
-  std::size_t clients = 0;          // seen in all
+  std::size_t clients = 0;  // seen in all
+  std::size_t rebindings = 0;
   std::uint64_t send_failures = 0;  // the kernel took a datagram neither then nor later
 };
 

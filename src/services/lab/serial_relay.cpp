@@ -132,7 +132,7 @@ const std::string& SerialRelay::far_path() const {
   return impl_->far_end.path;
 }
 RelayTally SerialRelay::tally() const {
-  return {impl_->up.tally(), impl_->down.tally(), 1, impl_->send_failures};
+  return {impl_->up.tally(), impl_->down.tally(), 1, 0, impl_->send_failures};
 }
 
 }  // namespace ravine::services

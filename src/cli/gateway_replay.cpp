@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cli/gateway.h"
 #include "cli/gateway_bench.h"
 #include "cli/output.h"
 #include "host/file.h"
@@ -63,7 +64,7 @@ json::object layers_json(const ReplayFigures& figures, std::uint32_t overhead) {
 }
 
 struct Report {
-  std::string link, coder;
+  std::string link;
   std::string counted_by = "the emulated link";
   std::uint32_t overhead = 28;
   std::vector<ReplayFigures> rounds;
@@ -103,7 +104,7 @@ void print_report_json(const ReplayFlags& flags, const Report& report) {
   out["time"] = "virtual";
   out["transport"] = flags.transport;
   out["link"] = report.link;
-  out["coder"] = report.coder;
+  out["coder"] = report.figures().coder;
   out["alias_events"] = flags.alias_events;
   out["counted_by"] = report.counted_by;
   out["total"] = std::move(total);
@@ -179,7 +180,7 @@ void print_report(const ReplayFlags& flags, const Report& report) {
                          seconds_of(figures.air_up), seconds_of(figures.air_down)));
   if (figures.idle_minute_bytes)
     print_line(fmt::format("{} B in a minute of polls without news", *figures.idle_minute_bytes));
-  print_line(fmt::format("{}, virtual time, coder {}, {}", report.link, report.coder,
+  print_line(fmt::format("{}, virtual time, coder {}, {}", report.link, report.figures().coder,
                          flags.alias_events ? "event IDs aliased" : "real event IDs"));
   print_line("counted by " + report.counted_by);
   if (report.https)
@@ -190,12 +191,12 @@ void print_report(const ReplayFlags& flags, const Report& report) {
 
 Result<ReplayFigures> run_round(const lab::Trace& trace, const ReplayFlags& flags,
                                 const lab::LinkProfile& link, Duration think, std::uint64_t seed,
-                                const CoderMaker& make_coder) {
+                                const CoderMaker& make_coders) {
   lab::ReplayOptions options;
   options.gateway.link = link;
   options.gateway.seed = seed;
   options.gateway.near.alias_events = flags.alias_events;
-  options.gateway.make_coder = make_coder;
+  options.gateway.make_coders = make_coders;
   options.think = think;
   return lab::replay(trace, std::move(options));
 }
@@ -221,7 +222,7 @@ void add_replay_options(CLI::App& bench, ReplayFlags& flags) {
   bench.add_flag("--no-https", flags.no_https, "Leave out the comparison with HTTPS");
 }
 
-int run_replay(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coder) {
+int run_replay(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coders) {
   auto file = host::read_file(flags.trace, kMaxTrace);
   if (!file) return fail(file.error());
   auto trace = lab::parse_trace(as_text(*file));
@@ -236,10 +237,9 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
                  fmt::format("--think \"{}\" is not understood; write for example 5s", flags.think)});
   Report report;
   report.link = lab::to_text(*link);
-  report.coder = make_coder()->name();
   report.overhead = link->overhead_bytes;
   for (unsigned round = 0; round < flags.rounds; ++round) {
-    auto figures = run_round(*trace, flags, *link, *think, flags.seed + round, make_coder);
+    auto figures = run_round(*trace, flags, *link, *think, flags.seed + round, make_coders);
     if (!figures) return fail(figures.error());
     report.rounds.push_back(std::move(*figures));
   }
@@ -261,9 +261,13 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
 }
 
 int run_replay_bench(const Context& context, const ReplayFlags& flags, const std::string& coder) {
-  if (!coder.empty() && coder != "none")
-    return fail({ErrorKind::invalid_argument, fmt::format("--coder \"{}\" is unknown; use none", coder)});
-  return run_replay(context, flags, gateway::coder::make_none_coder);
+  auto make_coder = gateway_coder(coder);
+  if (!make_coder) return fail(make_coder.error());
+  return run_replay(context, flags, [make_coder = std::move(*make_coder)] {
+    gateway::link::Coders coders;
+    coders.push_back(make_coder());
+    return coders;
+  });
 }
 
 }  // namespace ravine::cli

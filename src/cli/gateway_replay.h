@@ -10,7 +10,7 @@
 
 #include "base/result.h"
 #include "cli/context.h"
-#include "gateway/coder/coder.h"
+#include "gateway/link/thin_link.h"
 
 namespace ravine::cli {
 
@@ -24,7 +24,7 @@ struct ReplayFlags {
   bool alias_events = false, each = false, no_https = false;
 };
 
-using CoderMaker = std::function<std::unique_ptr<gateway::coder::Coder>()>;
-int run_replay(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coder);
+using CoderMaker = std::function<gateway::link::Coders()>;
+int run_replay(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coders);
 
 }  // namespace ravine::cli

@@ -41,6 +41,7 @@ class Replay {
     run_until(world_.now() + kAfter);
     figures_.air_up = world_.up().tally().busy;
     figures_.air_down = world_.down().tally().busy;
+    figures_.coder = world_.near().link().coder_name();
     figures_.near = world_.near().link().stats();
     figures_.far = world_.far().link().stats();
     figures_.made = server_.made();

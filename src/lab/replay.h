@@ -39,6 +39,7 @@ struct ReplayFigures {
   std::uint64_t up_datagrams = 0, down_datagrams = 0;
   Duration air_up{0}, air_down{0}, elapsed{0};
   gateway::link::LinkStats near, far;
+  std::string coder;  // that the links agreed on
   // Of a minute of long polls without news, after the trace. Absent when the trace has no sync.
   std::optional<std::uint64_t> idle_minute_bytes;
   std::vector<std::string> faults;  // responses that differ, requests that the server did not know

@@ -13,7 +13,7 @@ ReplayOptions options_of(LinkProfile link, std::uint64_t seed = 1) {
   ReplayOptions options;
   options.gateway.link = link;
   options.gateway.seed = seed;
-  options.gateway.make_coder = gateway::coder::make_none_coder;
+  options.gateway.make_coders = [] { return gateway::link::Coders(); };
   return options;
 }
 

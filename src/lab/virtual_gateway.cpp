@@ -59,7 +59,7 @@ struct VirtualGateway::Side {
     thin.rate_bps = options.link.rate_bps;
     thin.overhead_bytes = options.link.overhead_bytes;
     return {core::link_options(std::move(thin), options.near.matrix, options.near.alias_events),
-            std::move(*channel), options.make_coder(), journal, peer};
+            std::move(*channel), options.make_coders(), journal, peer};
   }
 };
 

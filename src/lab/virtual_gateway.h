@@ -23,7 +23,7 @@ struct VirtualOptions {
   core::NearOptions near;
   core::FarOptions far;             // `matrix` and `alias_events` as the near side has them
   gateway::link::LinkOptions thin;  // rate and overhead as the emulated link has them
-  std::function<std::unique_ptr<gateway::coder::Coder>()> make_coder;
+  std::function<gateway::link::Coders()> make_coders;  // in their first state, the best one first
 };
 
 class VirtualGateway {

@@ -63,7 +63,6 @@ int run(int argc, char** argv) {
   add_settings_commands(app, context);
   add_doctor_command(app, context);
   add_bench_commands(app, context);
-  add_gateway_commands(app, context);
   add_lab_commands(app, context);
   try {
     app.parse(argc, argv);

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/result.h"
-#include "gateway/coder/coder.h"
+#include "gateway/link/thin_link.h"
 #include "node/gateway_config.h"
 
 namespace ravine::cli {
@@ -21,9 +21,9 @@ struct GatewayLog {
   std::string level = "info", format = "text", file;
 };
 
-// The coder of that name ("" is the default) in its first state. Errors: invalid_argument, and what reading
-// its tables says.
-Result<std::function<std::unique_ptr<gateway::coder::Coder>()>> gateway_coder(const std::string& name);
+// Makes the coders that a link may use, the best one first: that of this name ("" is the default) and those
+// that it falls back to. Errors: invalid_argument, and what reading its tables says.
+Result<std::function<gateway::link::Coders()>> gateway_coders(const std::string& name);
 
 // Runs until it is told to stop; returns the exit code. `role` names the control socket.
 int run_gateway(const Context& context, node::GatewayConfig config, const GatewayLog& log,

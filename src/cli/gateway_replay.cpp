@@ -261,13 +261,8 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
 }
 
 int run_replay_bench(const Context& context, const ReplayFlags& flags, const std::string& coder) {
-  auto make_coder = gateway_coder(coder);
-  if (!make_coder) return fail(make_coder.error());
-  return run_replay(context, flags, [make_coder = std::move(*make_coder)] {
-    gateway::link::Coders coders;
-    coders.push_back(make_coder());
-    return coders;
-  });
+  auto make_coders = gateway_coders(coder);
+  return make_coders ? run_replay(context, flags, *make_coders) : fail(make_coders.error());
 }
 
 }  // namespace ravine::cli

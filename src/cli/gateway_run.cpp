@@ -82,9 +82,9 @@ class GatewayLaunch {
     host::raise_open_file_limit();
     host::forbid_core_dumps();
     if (auto made = host::make_private_directory(store_.directory()); !made) return made;
-    auto coder = gateway_coder(config_.coder);
-    if (!coder) return coder.error();
-    make_coder_ = std::move(*coder);
+    auto coders = gateway_coders(config_.coder);
+    if (!coders) return coders.error();
+    make_coders_ = std::move(*coders);
     signals_ = std::make_unique<host::SignalWatch>(loop_, [this](host::Signal signal) {
       if (signal != host::Signal::hang_up) return stop();
       (void)logger_->reopen().ok();
@@ -109,7 +109,7 @@ class GatewayLaunch {
   }
 
   services::GatewayContext services_context() {
-    services::GatewayContext out{loop_, random_, Log(logger_.get(), "gateway"), {}, make_coder_, {}};
+    services::GatewayContext out{loop_, random_, Log(logger_.get(), "gateway"), {}, make_coders_, {}};
     out.resolve = [this](const std::string& host, std::function<void(services::Addresses)> done) {
       resolver_.resolve(host, 0, [done = std::move(done)](const Result<std::vector<SocketAddress>>& found) {
         if (!found) return done(found.error());
@@ -191,7 +191,7 @@ class GatewayLaunch {
   host::SystemRandom random_;
   host::Resolver resolver_{loop_};
   std::unique_ptr<host::Logger> logger_;
-  std::function<std::unique_ptr<gateway::coder::Coder>()> make_coder_;
+  std::function<gateway::link::Coders()> make_coders_;
   std::unique_ptr<host::SignalWatch> signals_;
   std::unique_ptr<NearService> near_;
   std::unique_ptr<FarService> far_;
@@ -213,12 +213,6 @@ std::string toml_quoted(std::string_view text) {
     if (static_cast<unsigned char>(c) >= 0x20) out += c;
   }
   return out + "\"";
-}
-
-Result<std::function<std::unique_ptr<gateway::coder::Coder>()>> gateway_coder(const std::string& name) {
-  if (name.empty() || name == "none")
-    return std::function<std::unique_ptr<gateway::coder::Coder>()>(gateway::coder::make_none_coder);
-  return Error{ErrorKind::invalid_argument, fmt::format("--coder \"{}\" is unknown; use none", name)};
 }
 
 int run_gateway(const Context& context, node::GatewayConfig config, const GatewayLog& log,

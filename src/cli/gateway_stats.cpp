@@ -55,9 +55,10 @@ std::string bytes_of(const json::value& object, std::string_view key) {
 void print_pairing(const json::value& pairing) {
   const json::value& link = value_of(pairing, "link");
   const std::string address = text_of(pairing, "peer_address");
-  print_line(fmt::format("  {} {}  {}", paint(Colour::bold, text_of(pairing, "name")),
+  const std::string coder = text_of(link, "coder");
+  print_line(fmt::format("  {} {}  {}{}", paint(Colour::bold, text_of(pairing, "name")),
                          address.empty() ? "(address not known yet)" : address,
-                         text_of(pairing, "protection")));
+                         text_of(pairing, "protection"), coder.empty() ? "" : ", coder " + coder));
   print_line(fmt::format("    {} exchanges ({} failed), HTTP {} up, {} down", number_of(pairing, "exchanges"),
                          number_of(pairing, "failed"), bytes_of(pairing, "request_bytes"),
                          bytes_of(pairing, "response_bytes")));
@@ -90,23 +91,27 @@ void print_pairing(const json::value& pairing) {
                                           number_of(pairing, "fallback_requests"))));
   if (const std::string trouble = text_of(pairing, "trouble"); !trouble.empty())
     print_line(paint(Colour::red, "    " + trouble));
-  Table table({"    KIND", "EXCHANGES", "FAILED", "UP", "DOWN", "MEAN TIME"});
-  for (const json::value& kind : list_of(pairing, "kinds"))
-    table.add({"    " + text_of(kind, "kind"), std::to_string(number_of(kind, "exchanges")),
-               std::to_string(number_of(kind, "failed")), bytes_of(kind, "request_bytes"),
-               bytes_of(kind, "response_bytes"), seconds_text(value_of(kind, "mean_seconds"))});
+  Table table({"    KIND", "EXCHANGES", "LOCAL", "FAILED", "HTTP UP", "HTTP DOWN", "LINK OUT", "LINK IN",
+               "RATIO", "AGAIN", "ON AIR", "MEAN TIME"});
+  for (const json::value& kind : list_of(pairing, "routes"))
+    table.add(
+        {"    " + text_of(kind, "kind"), std::to_string(number_of(kind, "exchanges")),
+         std::to_string(number_of(kind, "local")), std::to_string(number_of(kind, "failed")),
+         bytes_of(kind, "request_bytes"), bytes_of(kind, "response_bytes"), bytes_of(kind, "link_bytes_out"),
+         bytes_of(kind, "link_bytes_in"),
+         value_of(kind, "link_ratio").is_null() ? "-" : fmt::format("{:.1f}", real_of(kind, "link_ratio")),
+         std::to_string(number_of(kind, "retransmissions")), seconds_text(value_of(kind, "link_seconds")),
+         seconds_text(value_of(kind, "mean_seconds"))});
   if (!table.empty()) print(table.to_text());
 }
 
 void print_gateway(const json::value& gateway) {
   const std::string role = text_of(gateway, "role");
   if (role == "near") {
-    print_line(fmt::format("near gateway, HTTP on {}, coder {}", joined(list_of(gateway, "listen")),
-                           text_of(gateway, "coder")));
+    print_line(fmt::format("near gateway, HTTP on {}", joined(list_of(gateway, "listen"))));
   } else {
     const json::value& upstream = value_of(gateway, "upstream");
-    print_line(fmt::format("{} gateway, {}, coder {}, to {}{}", role,
-                           text_of(value_of(gateway, "transport"), "name"), text_of(gateway, "coder"),
+    print_line(fmt::format("{} gateway, {}, to {}{}", role, text_of(value_of(gateway, "transport"), "name"),
                            text_of(upstream, "base"),
                            flag_of(upstream, "verified") ? "" : " (certificate not checked)"));
     if (const std::string fault = text_of(upstream, "last_error"); !fault.empty())

@@ -94,13 +94,15 @@ Result<> FarService::Impl::open_peer(const PairingStore& store, const std::strin
   far.upstream_timeout = options.upstream_timeout;
   Paired<core::FarGateway>::Parts parts;
   parts.link = link_options();
-  parts.make_coder = context.make_coder;
+  parts.make_coders = context.make_coders;
   parts.make_core = [far](gateway::link::ThinLink link) { return core::FarGateway(far, std::move(link)); };
   auto peer = std::make_unique<Peer>();
   peer->paired.emplace(PairedKeys(std::move(*state), protection, options.tuning.rate_bps, context.random),
                        std::move(parts));
   const std::size_t index = peers.size();
   peer->paired->on_replace = [this, index] {
+    Peer& replaced = *peers[index];
+    replaced.past = sum_of(replaced.past, replaced.paired->core()->stats());
     for (auto at = calls.begin(); at != calls.end();) {
       if (at->second.peer == index) upstream->cancel(at->first);
       at = at->second.peer == index ? calls.erase(at) : std::next(at);
@@ -115,6 +117,7 @@ Result<> FarService::Impl::open_peer(const PairingStore& store, const std::strin
 gateway::link::LinkOptions FarService::Impl::link_options() const {
   gateway::link::LinkOptions link;
   link.rate_bps = options.tuning.rate_bps;
+  link.rto = options.tuning.rto;
   link.overhead_bytes = overhead;
   link.max_frame = transport->max_frame();
   link.max_message = std::max(link.max_message, options.tuning.max_body * 2);
@@ -245,12 +248,7 @@ void FarService::Impl::ask(std::size_t index, core::UpstreamRequest request) {
   Call call;
   call.peer = index;
   call.id = request.id;
-  call.route = options.tuning.matrix ? core::classify(request.request.method, request.request.target)
-                                     : core::RouteInfo{};
-  call.started = host::monotonic_now();
-  call.request_bytes = http_bytes(request.request);
-  call.long_poll = request.long_poll;
-  calls.emplace(id, std::move(call));
+  calls.emplace(id, call);
   upstream->send(id, std::move(request.request), request.timeout, request.long_poll,
                  [this](core::UpstreamId done, http::UpstreamClient::Outcome outcome) {
                    handle_outcome(done, std::move(outcome));
@@ -267,11 +265,8 @@ void FarService::Impl::handle_outcome(core::UpstreamId id, http::UpstreamClient:
   if (far == nullptr) return;
   const Instant now = host::monotonic_now();
   if (auto* response = std::get_if<core::HttpResponse>(&outcome)) {
-    peer.counts.add(call.route.kind, call.request_bytes, http_bytes(*response), now - call.started, false);
     far->handle_response(now, call.id, std::move(*response));
   } else {
-    ++peer.failures;
-    peer.counts.add(call.route.kind, call.request_bytes, 0, now - call.started, true);
     if (!upstream->last_error().empty()) log.debug("upstream: {}", upstream->last_error());
     far->handle_failure(now, call.id, std::get<core::UpstreamError>(outcome));
   }

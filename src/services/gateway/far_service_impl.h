@@ -18,18 +18,13 @@ struct FarService::Impl {
 
   struct Peer {
     std::optional<Paired<gateway::core::FarGateway>> paired;
-    SocketAddress address;  // under which `by_address` knows it
-    ExchangeCounts counts;
-    std::uint64_t failures = 0;  // of the upstream server
+    SocketAddress address;             // under which `by_address` knows it
+    gateway::core::GatewayStats past;  // of cores that new keys replaced
   };
   // A request at the upstream server.
   struct Call {
     std::size_t peer = 0;
     gateway::core::UpstreamId id = 0;
-    gateway::core::RouteInfo route;
-    Instant started;
-    std::size_t request_bytes = 0;
-    bool long_poll = false;
   };
 
   // far_service.cpp

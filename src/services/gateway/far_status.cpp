@@ -9,7 +9,8 @@ namespace json = boost::json;
 json::object FarService::Impl::peer_json(Instant now, const Peer& peer) const {
   const auto& paired = *peer.paired;
   const auto* core = paired.core();
-  const auto total = peer.counts.total();
+  const auto stats = core != nullptr ? sum_of(peer.past, core->stats()) : peer.past;
+  const auto total = total_of(stats);
   json::object out = pairing_json(paired.keys().state().pairing());
   out["peer_address"] = paired.peer().port != 0 ? json::value(paired.peer().to_text()) : json::value();
   out["protection"] = core != nullptr ? json::value(core->link().channel().options().protection.to_text())
@@ -22,11 +23,7 @@ json::object FarService::Impl::peer_json(Instant now, const Peer& peer) const {
                            .handshakes = paired.handshakes(),
                            .last_heard = paired.last_heard(),
                            .silent_since = paired.silent_since()});
-  out["exchanges"] = total.exchanges;
-  out["failed"] = total.failed;
-  out["request_bytes"] = total.request_bytes;
-  out["response_bytes"] = total.response_bytes;
-  out["kinds"] = peer.counts.to_json();
+  add_routes(out, stats, options.tuning.rate_bps);
   out["handshakes_refused"] = paired.keys().agreement().refused();
   if (!paired.last_error().empty()) out["store_error"] = paired.last_error();
   return out;
@@ -39,7 +36,6 @@ json::object FarService::Impl::status() const {
   const auto& counters = upstream->counters();
   return {{"role", "far"},
           {"transport", transport_json(*transport)},
-          {"coder", json::string(context.make_coder()->name())},
           {"unknown_datagrams", unknown},
           {"handshakes_over_rate", handshakes_refused},
           {"coap_datagrams", coap_datagrams},
@@ -56,13 +52,14 @@ json::object FarService::Impl::status() const {
 }
 
 json::object FarService::Impl::well_known() const {
-  const auto coder = context.make_coder();
-  json::object out{
-      {"version", 1},
-      {"transport", "udp"},
-      {"coder", json::object{{"name", json::string(coder->name())}, {"id", encode_hex(coder->id())}}},
-      {"matrix", options.tuning.matrix},
-      {"alias_events", options.tuning.alias_events}};
+  json::array coders;
+  for (const auto& coder : context.make_coders())
+    coders.push_back(json::object{{"name", json::string(coder->name())}, {"id", encode_hex(coder->id())}});
+  json::object out{{"version", 1},
+                   {"transport", "udp"},
+                   {"coders", std::move(coders)},
+                   {"matrix", options.tuning.matrix},
+                   {"alias_events", options.tuning.alias_events}};
   std::string address = options.public_address;
   if (address.empty() && !transport->addresses().empty()) address = transport->addresses().front().to_text();
   out["address"] = address;

@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "base/machine.h"
-#include "gateway/coder/coder.h"
 #include "gateway/link/thin_link.h"
 #include "services/context.h"
 #include "services/gateway/transport.h"
@@ -21,8 +20,9 @@ struct GatewayContext {
   RandomSource& random;
   Log log;
   Resolver resolve;
-  // A coder in its first state, for each link. Equal at both ends.
-  std::function<std::unique_ptr<gateway::coder::Coder>()> make_coder = gateway::coder::make_none_coder;
+  // Coders in their first state, for each link, the best one first; a link takes the first that both ends
+  // have.
+  std::function<gateway::link::Coders()> make_coders = [] { return gateway::link::Coders(); };
   // Nodes of Ravine sessions: their control socket.
   std::string control_path;
 };
@@ -36,6 +36,7 @@ struct LinkTuning {
   std::vector<std::string> more_headers;
   // Why frames may go without encryption; unset: they never do. For pipes alone; equal at both ends.
   bool plain_point_to_point = false;
+  gateway::coap::RtoOptions rto;  // how long an answer may take, at first
   Duration silence = 60s;  // without an authentic frame though one is due: ask whether keys still match
 };
 

@@ -6,67 +6,82 @@ namespace ravine::services {
 namespace {
 
 namespace json = boost::json;
-using gateway::core::Headers;
-
-std::size_t header_bytes(const Headers& headers) {
-  std::size_t size = 2;
-  for (const auto& [name, value] : headers) size += name.size() + value.size() + 4;
-  return size;
-}
+namespace core = gateway::core;
 
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+json::value ratio_of(std::uint64_t http, std::uint64_t link) {
+  return link == 0 ? json::value() : json::value(static_cast<double>(http) / static_cast<double>(link));
+}
+
+// All but what waits now.
+void add_to(core::RouteCounters& sum, const core::RouteCounters& more) {
+  sum.exchanges += more.exchanges;
+  sum.failed += more.failed;
+  sum.local += more.local;
+  sum.request_bytes += more.request_bytes;
+  sum.response_bytes += more.response_bytes;
+  sum.link_bytes_out += more.link_bytes_out;
+  sum.link_bytes_in += more.link_bytes_in;
+  sum.copies += more.copies;
+  sum.time += more.time;
+}
+
+void add_counters(json::object& out, const core::RouteCounters& route, double rate_bps) {
+  const std::uint64_t http = route.request_bytes + route.response_bytes;
+  const std::uint64_t link = route.link_bytes_out + route.link_bytes_in;
+  out["exchanges"] = route.exchanges;
+  out["failed"] = route.failed;
+  out["local"] = route.local;
+  out["waiting"] = route.waiting;
+  out["request_bytes"] = route.request_bytes;
+  out["response_bytes"] = route.response_bytes;
+  out["link_bytes_out"] = route.link_bytes_out;
+  out["link_bytes_in"] = route.link_bytes_in;
+  out["link_ratio"] = ratio_of(http, link);
+  out["link_seconds"] = rate_bps > 0 ? json::value(static_cast<double>(link) * 8 / rate_bps) : json::value();
+  out["retransmissions"] = route.copies;
+  out["mean_seconds"] = route.exchanges == 0
+                            ? json::value()
+                            : json::value(seconds(route.time) / static_cast<double>(route.exchanges));
+}
+
 }  // namespace
 
-std::size_t http_bytes(const gateway::core::HttpRequest& request) {
-  constexpr std::size_t kLine = 12;  // spaces, HTTP/1.1, CRLF
-  return request.method.size() + request.target.size() + kLine + header_bytes(request.headers) +
-         request.body.size();
-}
-
-std::size_t http_bytes(const gateway::core::HttpResponse& response) {
-  constexpr std::size_t kLine = 17;  // HTTP/1.1 200 OK, CRLF
-  return kLine + header_bytes(response.headers) + response.body.size();
-}
-
-void ExchangeCounts::add(gateway::core::RouteKind kind, std::size_t request, std::size_t response,
-                         Duration time, bool failed) {
-  Count& count = counts_.at(static_cast<std::size_t>(kind));
-  ++count.exchanges;
-  count.failed += failed ? 1 : 0;
-  count.request_bytes += request;
-  count.response_bytes += response;
-  count.time += time;
-}
-
-ExchangeCounts::Count ExchangeCounts::total() const {
-  Count sum;
-  for (const Count& count : counts_) {
-    sum.exchanges += count.exchanges;
-    sum.failed += count.failed;
-    sum.request_bytes += count.request_bytes;
-    sum.response_bytes += count.response_bytes;
-    sum.time += count.time;
-  }
+core::GatewayStats sum_of(const core::GatewayStats& before, const core::GatewayStats& now) {
+  core::GatewayStats sum = now;
+  for (std::size_t i = 0; i < sum.routes.size(); ++i) add_to(sum.routes.at(i), before.routes.at(i));
+  sum.pushes += before.pushes;
+  sum.push_bytes += before.push_bytes;
   return sum;
 }
 
-json::array ExchangeCounts::to_json() const {
-  json::array kinds;
-  for (std::size_t i = 0; i < counts_.size(); ++i) {
-    const Count& count = counts_.at(i);
-    if (count.exchanges == 0) continue;
-    kinds.push_back(
-        json::object{{"kind", json::string(to_text(static_cast<gateway::core::RouteKind>(i)))},
-                     {"exchanges", count.exchanges},
-                     {"failed", count.failed},
-                     {"request_bytes", count.request_bytes},
-                     {"response_bytes", count.response_bytes},
-                     {"mean_seconds", seconds(count.time) / static_cast<double>(count.exchanges)}});
+core::RouteCounters total_of(const core::GatewayStats& stats) {
+  core::RouteCounters total;
+  for (const core::RouteCounters& route : stats.routes) {
+    add_to(total, route);
+    total.waiting += route.waiting;
   }
-  return kinds;
+  return total;
+}
+
+void add_routes(json::object& out, const core::GatewayStats& stats, double rate_bps) {
+  json::array routes;
+  for (std::size_t i = 0; i < stats.routes.size(); ++i) {
+    const core::RouteCounters& route = stats.routes.at(i);
+    if (route.exchanges + route.waiting == 0) continue;
+    json::object one{{"kind", json::string(core::to_text(static_cast<core::RouteKind>(i)))}};
+    add_counters(one, route, rate_bps);
+    routes.push_back(std::move(one));
+  }
+  add_counters(out, total_of(stats), rate_bps);
+  out["routes"] = std::move(routes);
+  out["pushes"] = stats.pushes;
+  out["push_bytes"] = stats.push_bytes;
+  out["clients"] = stats.clients;
+  out["streams"] = stats.streams;
 }
 
 json::object link_json(Instant now, const gateway::link::ThinLink* link, const LinkFacts& facts) {
@@ -84,13 +99,11 @@ json::object link_json(Instant now, const gateway::link::ThinLink* link, const L
   const std::uint64_t in_air = stats.bytes_in + stats.frames_in * facts.overhead_bytes;
   out["air_bytes_out"] = out_air;
   out["air_bytes_in"] = in_air;
-  out["ratio"] =
-      out_air + in_air == 0
-          ? json::value()
-          : json::value(static_cast<double>(facts.http_bytes) / static_cast<double>(out_air + in_air));
+  out["ratio"] = ratio_of(facts.http_bytes, out_air + in_air);
   out["air_seconds"] = facts.rate_bps > 0
                            ? json::value(static_cast<double>(out_air + in_air) * 8 / facts.rate_bps)
                            : json::value();
+  out["coder"] = json::string(link->coder_name());
   out["frames_out"] = stats.frames_out;
   out["frames_in"] = stats.frames_in;
   out["retransmissions"] = stats.copies_out;

@@ -1,38 +1,22 @@
 // What `ravine gateway stats` shows, as JSON, of both services. Internal to services/gateway.
 #pragma once
 
-#include <array>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
-#include "gateway/core/http.h"
-#include "gateway/core/matrix.h"
+#include "gateway/core/stats.h"
 #include "gateway/link/thin_link.h"
 #include "services/gateway/store.h"
 #include "services/gateway/transport.h"
 
 namespace ravine::services {
 
-// HTTP bytes as they would be on a connection: start line, header lines, body.
-std::size_t http_bytes(const gateway::core::HttpRequest& request);
-std::size_t http_bytes(const gateway::core::HttpResponse& response);
-
-// Exchanges of each kind of route.
-class ExchangeCounts {
- public:
-  struct Count {
-    std::uint64_t exchanges = 0, failed = 0;  // failed: no response of the server
-    std::uint64_t request_bytes = 0, response_bytes = 0;
-    Duration time{0};  // of all exchanges
-  };
-  void add(gateway::core::RouteKind kind, std::size_t request, std::size_t response, Duration time,
-           bool failed);
-  Count total() const;
-  boost::json::array to_json() const;
-
- private:
-  std::array<Count, gateway::core::kRouteKinds> counts_{};
-};
+// Sums over the cores that one pairing had, and its present one; what is a state and not a sum is of `now`.
+gateway::core::GatewayStats sum_of(const gateway::core::GatewayStats& before,
+                                   const gateway::core::GatewayStats& now);
+gateway::core::RouteCounters total_of(const gateway::core::GatewayStats& stats);
+// Puts the totals into `out`, and `routes`, each kind that was met.
+void add_routes(boost::json::object& out, const gateway::core::GatewayStats& stats, double rate_bps);
 
 struct LinkFacts {
   double rate_bps = 0;

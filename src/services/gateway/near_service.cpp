@@ -152,7 +152,7 @@ Result<> NearService::Impl::open_peer(const PairingStore& store, Peer& peer) {
   near.gateway_timeout = options.gateway_timeout;
   near.max_waiting = options.max_waiting;
   parts.link = link_options(peer);
-  parts.make_coder = context.make_coder;
+  parts.make_coders = context.make_coders;
   parts.silence = options.tuning.silence;
   parts.make_core = [near](gateway::link::ThinLink link) {
     return gateway::core::NearGateway(near, std::move(link));
@@ -170,6 +170,7 @@ Result<> NearService::Impl::open_peer(const PairingStore& store, Peer& peer) {
 gateway::link::LinkOptions NearService::Impl::link_options(const Peer& peer) const {
   gateway::link::LinkOptions link;
   link.rate_bps = options.tuning.rate_bps;
+  link.rto = options.tuning.rto;
   link.overhead_bytes = peer.overhead;
   link.max_frame = peer.transport->max_frame();
   link.max_message = std::max(link.max_message, options.tuning.max_body * 2);
@@ -206,12 +207,10 @@ void NearService::Impl::handle_request(HttpId id, HttpRequest request) {
   const std::string_view host = gateway::core::header_value(request.headers, "host");
   const auto index = table.find(host);
   Exchange exchange;
-  exchange.route = options.tuning.matrix ? gateway::core::classify(request.method, request.target)
-                                         : gateway::core::RouteInfo{};
+  exchange.matrix = options.tuning.matrix && gateway::core::classify(request.method, request.target).matrix;
   exchange.started = host::monotonic_now();
-  exchange.request_bytes = http_bytes(request);
   exchange.peer = index.value_or(0);
-  const bool matrix = exchange.route.matrix;
+  const bool matrix = exchange.matrix;
   if (!index || stopping) {
     server->respond(id, gateway::core::error_response(
                             matrix, stopping ? 503 : 502,
@@ -251,10 +250,12 @@ void NearService::Impl::handle_gone(HttpId id) {
 
 // New keys: what is under way under the old ones gets no answer. What may run twice goes again.
 void NearService::Impl::handle_replaced(std::size_t index) {
+  Peer& peer = *peers[index];
+  peer.past = sum_of(peer.past, peer.paired->core()->stats());
   std::vector<HttpId> open;
   for (const auto& [id, exchange] : exchanges)
     if (exchange.peer == index && !exchange.by_fallback) open.push_back(id);
-  const auto& waiting = peers[index]->waiting;
+  const auto& waiting = peer.waiting;
   for (const HttpId id : open) {
     if (std::any_of(waiting.begin(), waiting.end(), [id](const Waiting& one) { return one.id == id; }))
       continue;
@@ -331,18 +332,15 @@ void NearService::Impl::answer(HttpId id, HttpResponse response) {
   const Instant now = host::monotonic_now();
   // Nothing authentic ever came, so this is no server's word.
   if (response.status == 504 && !exchange.by_fallback && peer.paired->last_heard().is_never())
-    response = gateway::core::error_response(exchange.route.matrix, 504, silence_reason(now, peer));
-  const bool failed = response.status == 502 || response.status == 503 || response.status == 504;
-  if (!exchange.by_fallback)
-    peer.counts.add(exchange.route.kind, exchange.request_bytes, http_bytes(response), now - exchange.started,
-                    failed);
+    response = gateway::core::error_response(exchange.matrix, 504, silence_reason(now, peer));
   server->respond(id, std::move(response));
 }
 
 void NearService::Impl::refuse(HttpId id, std::uint16_t status, std::string_view reason) {
   const auto at = exchanges.find(id);
-  if (at != exchanges.end())
-    answer(id, gateway::core::error_response(at->second.route.matrix, status, reason));
+  if (at == exchanges.end()) return;
+  ++peers[at->second.peer]->refused;
+  answer(id, gateway::core::error_response(at->second.matrix, status, reason));
 }
 
 Result<std::unique_ptr<NearService>> NearService::start(GatewayContext context, const PairingStore& store,

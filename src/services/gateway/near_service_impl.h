@@ -27,9 +27,8 @@ struct NearService::Impl : std::enable_shared_from_this<Impl> {
   // A request that has no response yet.
   struct Exchange {
     std::size_t peer = 0;
-    gateway::core::RouteInfo route;
+    bool matrix = false;
     Instant started;
-    std::size_t request_bytes = 0;
     bool by_fallback = false;
     std::optional<HttpRequest> copy;  // what may go another way later
   };
@@ -46,7 +45,8 @@ struct NearService::Impl : std::enable_shared_from_this<Impl> {
     Instant resolve_at = Instant::never();
     bool resolving = false;
     std::string resolve_error;
-    ExchangeCounts counts;
+    gateway::core::GatewayStats past;  // of cores that new keys replaced
+    std::uint64_t refused = 0;         // requests that no core answered
     std::uint32_t overhead = 0;
     Instant tried_at = Instant::never();  // the link, while it seemed down
     std::uint64_t fallbacks = 0;

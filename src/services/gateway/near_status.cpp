@@ -123,7 +123,8 @@ std::string NearService::Impl::silence_reason(Instant now, const Peer& peer) con
 json::object NearService::Impl::peer_json(Instant now, const Peer& peer) const {
   const auto& paired = *peer.paired;
   const auto* core = paired.core();
-  const auto total = peer.counts.total();
+  const auto stats = core != nullptr ? sum_of(peer.past, core->stats()) : peer.past;
+  const auto total = total_of(stats);
   json::object out = pairing_json(paired.keys().state().pairing());
   out["peer_address"] = peer.spec.kind == PeerSpec::Kind::udp && paired.peer().port != 0
                             ? json::value(paired.peer().to_text())
@@ -141,11 +142,8 @@ json::object NearService::Impl::peer_json(Instant now, const Peer& peer) const {
                            .last_heard = paired.last_heard(),
                            .silent_since = paired.silent_since()});
   out["http_waiting"] = (core != nullptr ? core->waiting() : 0) + peer.waiting.size();
-  out["exchanges"] = total.exchanges;
-  out["failed"] = total.failed;
-  out["request_bytes"] = total.request_bytes;
-  out["response_bytes"] = total.response_bytes;
-  out["kinds"] = peer.counts.to_json();
+  add_routes(out, stats, options.tuning.rate_bps);
+  out["refused"] = peer.refused;
   out["fallback"] = options.fallback.empty() ? json::value() : json::value(options.fallback);
   out["fallback_active"] = !options.fallback.empty() && is_down(now, peer);
   out["fallback_requests"] = peer.fallbacks;
@@ -164,7 +162,6 @@ json::object NearService::Impl::status() const {
   for (const SocketAddress& address : bound) listen.emplace_back(address.to_text());
   return {{"role", "near"},
           {"listen", std::move(listen)},
-          {"coder", json::string(context.make_coder()->name())},
           {"http_requests", server->counters().requests},
           {"http_malformed", server->counters().malformed},
           {"coap", coap ? json::value(coap->status()) : json::value()},

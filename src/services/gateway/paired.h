@@ -63,7 +63,7 @@ class Paired {
  public:
   struct Parts {
     gateway::link::LinkOptions link;
-    std::function<std::unique_ptr<gateway::coder::Coder>()> make_coder;
+    std::function<gateway::link::Coders()> make_coders;
     std::function<Core(gateway::link::ThinLink)> make_core;
     Duration silence = 60s;
   };
@@ -71,6 +71,7 @@ class Paired {
 
   Result<> start(Instant now, const SocketAddress& peer) {
     peer_ = peer;
+    address_proved_ = peer.port != 0;
     auto channel = keys_.first_channel();
     if (!channel) return channel.error();
     if (*channel) {
@@ -90,6 +91,7 @@ class Paired {
   const SocketAddress& peer() const { return core_ ? core_->link().peer() : peer_; }
   void set_peer(const SocketAddress& peer) {
     peer_ = peer;
+    address_proved_ = true;
     if (core_) core_->link().set_peer(peer);
   }
   // The core is about to be dropped for one with new keys: nothing under way in it will be answered.
@@ -111,7 +113,7 @@ class Paired {
     if (frame && frame->handshake) return handle_handshake(now, source, *frame);
     if (const auto secret = frame ? keys_.match_candidate(datagram) : std::nullopt) replace(now, *secret);
     if (!core_) return;
-    core_->handle_datagram(now, source, datagram);
+    open_from(now, source, datagram);
     observe(now);
   }
 
@@ -148,10 +150,24 @@ class Paired {
  private:
   void place(Instant now, gateway::security::SecureChannel channel) {
     core_.emplace(parts_.make_core(gateway::link::ThinLink(
-        parts_.link, std::move(channel), parts_.make_coder(), keys_.state().journal(), peer_)));
+        parts_.link, std::move(channel), parts_.make_coders(), keys_.state().journal(), peer_)));
     frames_seen_ = 0;
     silent_since_ = ask_at_ = Instant::never();
     observe(now);
+  }
+
+  // After a restart the far side knows no address, and frames that it cannot tell from replays prove none;
+  // yet it must say where to go on. So until a frame is surely new, it answers wherever the last authentic
+  // one came from: a replay turns it away only until the near side's next frame.
+  void open_from(Instant now, const SocketAddress& source, ByteView datagram) {
+    if (address_proved_) return core_->handle_datagram(now, source, datagram);
+    auto& link = core_->link();
+    const SocketAddress before = link.peer();
+    const std::uint64_t authentic = link.stats().frames_in;
+    link.set_peer({});
+    core_->handle_datagram(now, source, datagram);
+    address_proved_ = link.peer().port != 0;
+    if (!address_proved_) link.set_peer(link.stats().frames_in != authentic ? source : before);
   }
 
   void replace(Instant now, const gateway::security::GatewaySecret& secret) {
@@ -217,6 +233,7 @@ class Paired {
   PairedKeys keys_;
   Parts parts_;
   SocketAddress peer_;
+  bool address_proved_ = false;  // by configuration or a new authentic frame
   std::optional<Core> core_;
   std::optional<gateway::link::LinkTransmit> reply_;
   std::uint64_t frames_seen_ = 0, handshakes_ = 0, store_failures_ = 0;

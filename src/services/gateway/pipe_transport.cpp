@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -70,23 +71,45 @@ Result<Line> open_stdio(boost::asio::io_context& loop) {
   return Line{*in, *out, {}};
 }
 
+// Takes the exit status of a command that was told to end, and ends it for certain when it does not listen.
+class Reaper : public std::enable_shared_from_this<Reaper> {
+ public:
+  Reaper(boost::asio::io_context& loop, pid_t pid) : timer_(loop), pid_(pid) {}
+  Reaper(const Reaper&) = delete;
+  Reaper& operator=(const Reaper&) = delete;
+  ~Reaper() {
+    if (ended_) return;
+    ::kill(-pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  void look(int times = 20) {
+    ended_ = ::waitpid(pid_, nullptr, WNOHANG) != 0;
+    if (ended_ || times == 0) return;
+    timer_.expires_after(std::chrono::milliseconds(10));
+    timer_.async_wait([self = shared_from_this(), times](boost::system::error_code error) {
+      if (!error) self->look(times - 1);
+    });
+  }
+
+ private:
+  boost::asio::steady_timer timer_;
+  pid_t pid_;
+  bool ended_ = false;
+};
+
 // Ends the command, and what it started, with the line.
 class Child {
  public:
-  explicit Child(pid_t pid) : pid_(pid) {}
+  Child(boost::asio::io_context& loop, pid_t pid) : loop_(loop), pid_(pid) {}
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child() {
     ::kill(-pid_, SIGTERM);
-    for (int i = 0; i < 20; ++i) {
-      if (::waitpid(pid_, nullptr, WNOHANG) != 0) return;
-      ::usleep(10000);
-    }
-    ::kill(-pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    std::make_shared<Reaper>(loop_, pid_)->look();
   }
 
  private:
+  boost::asio::io_context& loop_;
   pid_t pid_;
 };
 
@@ -112,7 +135,7 @@ Result<Line> open_command(boost::asio::io_context& loop, const std::string& comm
   ::setpgid(child, child);
   ::close(ends[1]);
   auto socket = std::make_shared<Socket>(adopt(loop, ends[0]));
-  return Line{socket, socket, {}, std::make_shared<Child>(child)};
+  return Line{socket, socket, {}, std::make_shared<Child>(loop, child)};
 }
 
 Result<LineOpener> opener_of(boost::asio::io_context& loop, const std::string& line) {

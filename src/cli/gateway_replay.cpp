@@ -9,6 +9,7 @@
 #include "host/file.h"
 #include "lab/link_words.h"
 #include "lab/replay.h"
+#include "services/lab/gateway_rig.h"
 #include "services/lab/https_meter.h"
 
 namespace ravine::cli {
@@ -20,7 +21,9 @@ using services::HttpsFigures;
 namespace {
 
 constexpr std::size_t kMaxTrace = std::size_t{256} << 20;
-constexpr std::uint32_t kPipeOverhead = 4;  // COBS, CRC and the zero that ends a frame
+constexpr const char* kSlowLink = "rate=100bps,delay=2s";
+constexpr const char* kFastLink = "rate=1Mbps,delay=5ms";  // some seconds of real time
+constexpr std::uint32_t kPipeOverhead = 4;                 // COBS, CRC and the zero that ends a frame
 
 double seconds_of(Duration span) {
   return static_cast<double>(span.count()) / 1e9;
@@ -101,7 +104,7 @@ void print_report_json(const ReplayFlags& flags, const Report& report) {
     rounds.push_back(json::value(round.total().up_bytes + round.total().down_bytes));
   for (const auto& fault : figures.faults) faults.emplace_back(fault);
   out["trace"] = flags.trace;
-  out["time"] = "virtual";
+  out["time"] = flags.real_time ? "real" : "virtual";
   out["transport"] = flags.transport;
   out["link"] = report.link;
   out["coder"] = report.figures().coder;
@@ -180,7 +183,8 @@ void print_report(const ReplayFlags& flags, const Report& report) {
                          seconds_of(figures.air_up), seconds_of(figures.air_down)));
   if (figures.idle_minute_bytes)
     print_line(fmt::format("{} B in a minute of polls without news", *figures.idle_minute_bytes));
-  print_line(fmt::format("{}, virtual time, coder {}, {}", report.link, report.figures().coder,
+  print_line(fmt::format("{}, {} time, coder {}, {}", report.link, flags.real_time ? "real" : "virtual",
+                         report.figures().coder,
                          flags.alias_events ? "event IDs aliased" : "real event IDs"));
   print_line("counted by " + report.counted_by);
   if (report.https)
@@ -189,15 +193,45 @@ void print_report(const ReplayFlags& flags, const Report& report) {
   for (const auto& fault : figures.faults) print_note("fault: " + fault);
 }
 
-Result<ReplayFigures> run_round(const lab::Trace& trace, const ReplayFlags& flags,
-                                const lab::LinkProfile& link, Duration think, std::uint64_t seed,
-                                const CoderMaker& make_coders) {
+// Progress on a terminal: real time on a slow link takes minutes.
+std::function<void(std::size_t)> progress_of(const Context& context, std::size_t exchanges) {
+  if (context.json || !is_terminal(STDERR_FILENO)) return {};
+  return [exchanges](std::size_t done) {
+    fmt::print(stderr, "\r\x1b[K{} of {} exchanges{}", done, exchanges, done == exchanges ? "\r\x1b[K" : "");
+  };
+}
+
+struct Setting {
+  lab::LinkProfile link;
+  Duration think{0};
+  CoderMaker make_coders;
+};
+
+Result<ReplayFigures> run_in_real_time(const Context& context, const lab::Trace& trace,
+                                       const ReplayFlags& flags, const Setting& setting, std::uint64_t seed,
+                                       std::string& counted_by) {
+  services::RigOptions rig{.link = setting.link,
+                           .seed = seed,
+                           .alias_events = flags.alias_events,
+                           .serial = flags.transport == "pipe",
+                           .think = setting.think,
+                           .make_coders = setting.make_coders,
+                           .on_progress = progress_of(context, trace.size())};
+  if (rig.serial) rig.link.overhead_bytes = 0;  // the line's framing is in what is counted
+  auto figures = services::replay_in_real_time(trace, std::move(rig));
+  if (!figures) return figures.error();
+  counted_by = figures->counted_by;
+  return std::move(figures->replay);
+}
+
+Result<ReplayFigures> run_in_virtual_time(const lab::Trace& trace, const ReplayFlags& flags,
+                                          const Setting& setting, std::uint64_t seed) {
   lab::ReplayOptions options;
-  options.gateway.link = link;
+  options.gateway.link = setting.link;
   options.gateway.seed = seed;
   options.gateway.near.alias_events = flags.alias_events;
-  options.gateway.make_coders = make_coders;
-  options.think = think;
+  options.gateway.make_coders = setting.make_coders;
+  options.think = setting.think;
   return lab::replay(trace, std::move(options));
 }
 
@@ -207,8 +241,11 @@ void add_replay_options(CLI::App& bench, ReplayFlags& flags) {
   bench.add_option(
       "--trace", flags.trace,
       "Replay these exchanges through both gateways: JSON, as tools/gateway_trace/build makes it");
-  bench.add_option("--link", flags.link, "The link: rate=…,loss=…,delay=…, as \"ravine lab link\" has it")
-      ->capture_default_str();
+  bench.add_option("--link", flags.link,
+                   "The link: rate=…,loss=…,delay=…, as \"ravine lab link\" has it (default "
+                   "rate=100bps,delay=2s; rate=1Mbps,delay=5ms with --real)");
+  bench.add_flag("--real", flags.real_time,
+                 "In real time over sockets, counted by a capture, in place of virtual time");
   bench.add_option("--transport", flags.transport, "What carries the frames")
       ->check(CLI::IsMember({"udp", "pipe"}))
       ->capture_default_str();
@@ -229,7 +266,8 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
   if (!trace) return fail(trace.error().with_context(flags.trace));
   lab::LinkProfile base;
   if (flags.transport == "pipe") base.overhead_bytes = kPipeOverhead;
-  auto link = lab::parse_profile(flags.link, base);
+  const std::string words = !flags.link.empty() ? flags.link : flags.real_time ? kFastLink : kSlowLink;
+  auto link = lab::parse_profile(words, base);
   if (!link) return fail(link.error());
   const auto think = lab::parse_span(flags.think);
   if (!think)
@@ -238,8 +276,11 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
   Report report;
   report.link = lab::to_text(*link);
   report.overhead = link->overhead_bytes;
+  const Setting setting{*link, *think, make_coders};
   for (unsigned round = 0; round < flags.rounds; ++round) {
-    auto figures = run_round(*trace, flags, *link, *think, flags.seed + round, make_coders);
+    auto figures = flags.real_time ? run_in_real_time(context, *trace, flags, setting, flags.seed + round,
+                                                      report.counted_by)
+                                   : run_in_virtual_time(*trace, flags, setting, flags.seed + round);
     if (!figures) return fail(figures.error());
     report.rounds.push_back(std::move(*figures));
   }

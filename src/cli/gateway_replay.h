@@ -16,12 +16,12 @@ namespace ravine::cli {
 
 struct ReplayFlags {
   std::string trace;
-  std::string link = "rate=100bps,delay=2s";
+  std::string link;
   std::string transport = "udp";
   std::string think = "0s";
   std::uint64_t seed = 1;
   unsigned rounds = 1;
-  bool alias_events = false, each = false, no_https = false;
+  bool alias_events = false, real_time = false, each = false, no_https = false;
 };
 
 using CoderMaker = std::function<gateway::link::Coders()>;

@@ -44,8 +44,7 @@ class Replay {
     figures_.coder = world_.near().link().coder_name();
     figures_.near = world_.near().link().stats();
     figures_.far = world_.far().link().stats();
-    figures_.made = server_.made();
-    for (std::size_t i = 0; i < trace_.size(); ++i) figures_.exchanges[i].made_once = figures_.made[i] == 1;
+    figures_.take_made(server_.made());
     if (server_.unknown() > 0)
       note(fmt::format("the server was asked {} requests that the trace does not have", server_.unknown()));
     return std::move(figures_);
@@ -258,6 +257,11 @@ std::size_t Attribution::of(bool up, ByteView datagram) {
   if (answer) return answered_;
   message_ = handed_;
   return message_;
+}
+
+void ReplayFigures::take_made(std::vector<unsigned> counts) {
+  made = std::move(counts);
+  for (std::size_t i = 0; i < exchanges.size(); ++i) exchanges[i].made_once = made[i] == 1 ? 1 : 0;
 }
 
 std::vector<ReplayFigures::Part> ReplayFigures::by_kind() const {

@@ -45,6 +45,7 @@ struct ReplayFigures {
   std::vector<std::string> faults;  // responses that differ, requests that the server did not know
   std::vector<unsigned> made;       // by exchange: how often the server ran it, as TraceServer counts
 
+  void take_made(std::vector<unsigned> counts);
   std::vector<Part> by_kind() const;  // in the order of their first exchange
   Part total() const;
 };

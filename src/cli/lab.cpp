@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/Error.hpp>
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <memory>
 
@@ -20,9 +21,26 @@ using services::RelayTally;
 
 namespace {
 
+struct Field {
+  std::string_view name, help;
+};
+constexpr std::array<Field, 11> kFields{{
+    {"rate", "Bits per second each way: 100bps, 9.6kbps, 1Mbps"},
+    {"delay", "Of propagation: 2s, 150ms"},
+    {"jitter", "Up to so much more delay"},
+    {"loss", "Share of the datagrams: 10%"},
+    {"burst", "Mean length of a run of losses, in datagrams"},
+    {"duplicate", "Share that arrives twice"},
+    {"reorder", "Share that is overtaken by others"},
+    {"corrupt", "Share that arrives with a flipped bit"},
+    {"outage", "LENGTH/PERIOD: dead for so long at the end of each period, 30s/10m"},
+    {"queue", "Bytes that may wait for the line (default 65536)"},
+    {"overhead", "Bytes counted per datagram (default 28: UDP and IPv4; 0 with --pty)"},
+}};
+
 struct LinkFlags {
   std::string listen = "127.0.0.1:0", to, up, down, capture, rebind;
-  std::vector<std::pair<std::string, std::string>> fields;
+  std::array<std::string, kFields.size()> fields;
   std::uint64_t seed = 1;
   bool pty = false, verbose = false;
 };
@@ -93,8 +111,10 @@ Result<SocketAddress> resolve(const std::string& text, std::string_view option) 
 Result<std::pair<lab::LinkProfile, lab::LinkProfile>> read_profiles(const LinkFlags& flags) {
   lab::LinkProfile base;
   if (flags.pty) base.overhead_bytes = 0;
-  for (const auto& [name, value] : flags.fields)
-    if (auto set = lab::set_field(base, name, value); !set) return set.error();
+  for (std::size_t i = 0; i < kFields.size(); ++i) {
+    if (flags.fields[i].empty()) continue;
+    if (auto set = lab::set_field(base, kFields[i].name, flags.fields[i]); !set) return set.error();
+  }
   auto up = lab::parse_profile(flags.up, base);
   if (!up) return up.error();
   auto down = lab::parse_profile(flags.down, base);
@@ -179,22 +199,8 @@ void add_lab_commands(CLI::App& app, Context& context) {
   link->add_option("--listen", flags->listen, "Where the near side sends to (port 0: any)")
       ->capture_default_str();
   link->add_option("--to", flags->to, "The far side, HOST:PORT");
-  const auto field = [&](const char* name, const char* help) {
-    link->add_option_function<std::string>(
-        std::string("--") + name,
-        [flags, name](const std::string& value) { flags->fields.emplace_back(name, value); }, help);
-  };
-  field("rate", "Bits per second each way: 100bps, 9.6kbps, 1Mbps");
-  field("delay", "Of propagation: 2s, 150ms");
-  field("jitter", "Up to so much more delay");
-  field("loss", "Share of the datagrams: 10%");
-  field("burst", "Mean length of a run of losses, in datagrams");
-  field("duplicate", "Share that arrives twice");
-  field("reorder", "Share that is overtaken by others");
-  field("corrupt", "Share that arrives with a flipped bit");
-  field("outage", "LENGTH/PERIOD: dead for so long at the end of each period, 30s/10m");
-  field("queue", "Bytes that may wait for the line (default 65536)");
-  field("overhead", "Bytes counted per datagram (default 28: UDP and IPv4; 0 with --pty)");
+  for (std::size_t i = 0; i < kFields.size(); ++i)
+    link->add_option(fmt::format("--{}", kFields[i].name), flags->fields[i], std::string(kFields[i].help));
   link->add_option("--up", flags->up, "Another link towards the far side: rate=…,loss=…,…");
   link->add_option("--down", flags->down, "Another link towards the near side");
   link->add_option("--seed", flags->seed, "Of the chances: the same again from the same seed")

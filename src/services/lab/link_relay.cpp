@@ -150,7 +150,8 @@ void LinkRelay::Impl::take_from_clients() {
 
 void LinkRelay::Impl::take_from_server(Client& client) {
   for (int i = 0; i < kBudget; ++i) {
-    const ssize_t got = ::recv(client.upstream->native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t got = ::recvfrom(client.upstream->native_handle(), buffer.data(), buffer.size(),
+                                   MSG_DONTWAIT, nullptr, nullptr);
     // A port that nobody listens on answers with an error, once per datagram.
     if (got < 0) break;
     client.last = host::monotonic_now();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/buffer.hpp>
 #include <cerrno>
 #include <optional>
 
@@ -66,10 +67,11 @@ struct SerialRelay::Impl : std::enable_shared_from_this<SerialRelay::Impl> {
 
   void take(bool upward) {
     std::array<std::uint8_t, 4096> buffer;
-    const ssize_t got = ::read(side(upward).ours->native_handle(), buffer.data(), buffer.size());
-    if (got <= 0) return;
+    boost::system::error_code error;
+    const std::size_t got = side(upward).ours->read_some(boost::asio::buffer(buffer), error);
+    if (error) return;
     Bytes& piece = upward ? up_piece : down_piece;
-    for (const std::uint8_t byte : ByteView(buffer).first(static_cast<std::size_t>(got))) {
+    for (const std::uint8_t byte : ByteView(buffer).first(got)) {
       piece.push_back(byte);
       if (byte == 0 || piece.size() == kPiece) offer(upward, piece);
     }

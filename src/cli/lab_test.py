@@ -6,6 +6,7 @@ usage: lab_test.py RAVINE SOURCE_DIRECTORY
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -147,6 +148,19 @@ class GatewayBench(unittest.TestCase):
         self.assertIn('exchange 1: "path"', done.stderr)
         done = run("gateway", "bench", "--trace", path.parent / "missing.json")
         self.assertEqual(done.returncode, 6, done.stderr)
+
+
+@unittest.skipUnless(shutil.which("curl"), "curl is not installed")
+class Demo(unittest.TestCase):
+    def test_shows_what_each_exchange_costs_and_leaves_nothing_behind(self):
+        with tempfile.TemporaryDirectory(prefix="ravine-demo-test-") as folder:
+            done = subprocess.run([SOURCE / "tools/demo-gateway", RAVINE, "--rate", "20kbps"], text=True,
+                                  capture_output=True, timeout=60, env={**os.environ, "TMPDIR": folder})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
+        for row in ("login", "first sync", "send", "sync, its echo", "receipt", "total"):
+            self.assertRegex(done.stdout, rf"\n  {row} +[0-9]+ B +[0-9]+ B")
+        self.assertRegex(done.stdout, r"[0-9.]+ times less")
 
 
 if __name__ == "__main__":

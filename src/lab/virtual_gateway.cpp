@@ -21,6 +21,7 @@ class MemoryJournal final : public link::Journal {
   void erase(std::uint64_t key) override { held_.erase(key); }
   std::vector<link::JournalEntry> entries() const override {
     std::vector<link::JournalEntry> all;
+    all.reserve(held_.size());
     for (const auto& [key, record] : held_) all.push_back({key, record});
     return all;
   }

@@ -32,6 +32,7 @@ void add_settings_commands(CLI::App& app, Context& context);  // log, config, co
 void add_doctor_command(CLI::App& app, Context& context);
 void add_ca_commands(CLI::App& app, Context& context);
 void add_gateway_commands(CLI::App& app, Context& context);
+void add_coap_proxy_command(CLI::App& app, Context& context);
 void add_join_commands(CLI::App& app, Context& context);  // id, invite, join, pair
 
 }  // namespace ravine::cli

@@ -60,6 +60,7 @@ int run(int argc, char** argv) {
   add_join_commands(app, context);
   add_ca_commands(app, context);
   add_gateway_commands(app, context);
+  add_coap_proxy_command(app, context);
   add_settings_commands(app, context);
   add_doctor_command(app, context);
   add_bench_commands(app, context);

@@ -1,4 +1,4 @@
-"""A near and a far gateway as processes, with a slow, bad link between them: what must hold in any trouble."""
+"""A near and a far gateway as processes with a slow, bad link between them."""
 import json
 import pathlib
 import signal
@@ -20,7 +20,8 @@ class Gateways:
         lab.wire(self.near_space, "eth0", "10.77.0.1/24", self.far_space, "eth0", "10.77.0.2/24")
         self.made = lab.folder / "made.txt"
         self.made.touch()
-        self.far_space.start("python3", HERE / "homeserver.py", 8008, self.made, log=lab.folder / "server.log")
+        self.far_space.start("python3", HERE / "homeserver.py", 8008, self.made,
+                             log=lab.folder / "server.log")
         wait_until("homeserver", lambda: is_listening(self.far_space, 8008), 10)
         code = parse_json(self.ravine(self.far_space, "far", "--json", "gateway", "pair", "--no-qr").stdout)
         self.ravine(self.near_space, "near", "gateway", "pair", code["code"])
@@ -36,13 +37,13 @@ class Gateways:
 
     def start_far(self):
         self.far = self.far_space.start(
-            self.lab.ravine, "--state", self.lab.folder / "far", "gateway", "far", "--listen", "127.0.0.1:5683",
-            "--upstream", "http://127.0.0.1:8008", "--rate", self.rate, log=self.lab.folder / "far.log")
+            self.lab.ravine, "--state", self.lab.folder / "far", "gateway", "far", "--listen",
+            "127.0.0.1:5683", "--upstream", "http://127.0.0.1:8008", "--rate", self.rate, log=self.lab.folder / "far.log")
 
     def start_near(self):
         self.near = self.near_space.start(
-            self.lab.ravine, "--state", self.lab.folder / "near", "gateway", "near", "--peer", "10.77.0.2:6000",
-            "--rate", self.rate, log=self.lab.folder / "near.log")
+            self.lab.ravine, "--state", self.lab.folder / "near", "gateway", "near", "--peer",
+            "10.77.0.2:6000", "--rate", self.rate, log=self.lab.folder / "near.log")
         wait_until("near gateway listens", lambda: is_listening(self.near_space, 8888), 10)
 
     @staticmethod

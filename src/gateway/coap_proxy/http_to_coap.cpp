@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "gateway/coap/http_mapping.h"
+#include "gateway/coap_proxy/json_cbor.h"
 
 namespace ravine::gateway::coap_proxy {
 namespace {
@@ -17,6 +18,8 @@ constexpr std::uint16_t kCoapPort = 5683;
 constexpr std::uint64_t kUsualMaxAge = 60;  // seconds, RFC 7252 §5.10.5
 constexpr std::uint64_t kUsualHops = 16;    // RFC 8768 §3
 constexpr std::string_view kDiscovery = "/.well-known/core";
+constexpr std::uint16_t kOctets = 42, kJson = 50, kCbor = 60;  // Content-Formats
+constexpr std::string_view kBearer = "Bearer ";
 
 // RFC 8075 §5.3 leaves the URI as it is; some clients escape what comes before its path.
 std::string unescaped_uri(std::string_view text) {
@@ -105,6 +108,7 @@ std::optional<HttpToCoap::Target> HttpToCoap::find_target(HttpId id, std::string
     }
     found.server = *options_.everything_to;
     found.path = target;
+    found.matrix = options_.matrix && target.starts_with("/_matrix/");
     return found;
   }
   const auto uri = coap::parse_uri(unescaped_uri(target.substr(options_.prefix.size())));
@@ -173,7 +177,8 @@ std::optional<Message> HttpToCoap::make_request(HttpId id, const core::HttpReque
   if (!request.body.empty()) {
     const std::string_view type = core::header_value(request.headers, "content-type");
     const auto format = coap::content_format_of(type);
-    if (!type.empty() && !format) return fail(415, "this media type has no CoAP Content-Format");
+    if (!type.empty() && !format && !target.matrix)
+      return fail(415, "this media type has no CoAP Content-Format");
     if (format) message.add_uint(coap::kContentFormat, *format);
     if (!core::header_value(request.headers, "content-encoding").empty())
       return fail(415, "CoAP has no content coding");
@@ -192,7 +197,34 @@ std::optional<Message> HttpToCoap::make_request(HttpId id, const core::HttpReque
   message.add_uint(coap::kHopLimit, hops - 1);
   if (!add_conditions(id, request, message)) return std::nullopt;
   message.payload = request.body;
+  if (target.matrix) add_matrix(request, message);
   return message;
+}
+
+void HttpToCoap::add_matrix(const core::HttpRequest& request, Message& message) const {
+  std::string_view token = core::header_value(request.headers, "authorization");
+  if (token.starts_with(kBearer)) token.remove_prefix(kBearer.size());
+  if (!token.empty()) message.set(coap::kAuthorization, to_bytes(as_bytes(token)));
+  message.set_uint(coap::kAccept, kCbor);
+  const auto format = message.uint_option(coap::kContentFormat);
+  if (message.payload.empty() || (format && *format != kJson)) return;
+  // A client need not say that it sends JSON, and what CBOR cannot hold exactly goes as it is.
+  auto cbor = cbor_of_json(message.payload, Keys::matrix, {.bytes = options_.limits.max_body});
+  message.set_uint(coap::kContentFormat, cbor ? kCbor : format ? kJson : kOctets);
+  if (cbor) message.payload = std::move(*cbor);
+}
+
+// Browsers' questions need not cross the link.
+std::optional<core::HttpResponse> HttpToCoap::preflight(const core::HttpRequest& request) const {
+  if (!options_.matrix || request.method != "OPTIONS" ||
+      !core::has_header(request.headers, "access-control-request-method"))
+    return std::nullopt;
+  return core::HttpResponse{204,
+                            {{"access-control-allow-origin", "*"},
+                             {"access-control-allow-methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS"},
+                             {"access-control-allow-headers", "Authorization, Content-Type"},
+                             {"access-control-max-age", "86400"}},
+                            {}};
 }
 
 void HttpToCoap::handle_request(Instant now, HttpId id, core::HttpRequest request) {
@@ -202,6 +234,10 @@ void HttpToCoap::handle_request(Instant now, HttpId id, core::HttpRequest reques
     core::HttpResponse response{200, {{"content-type", "application/link-format"}}, {}};
     response.body = to_bytes(as_bytes(fmt::format("<{}>;rt=\"core.hc\"", options_.prefix)));  // RFC 8075 §5.5
     answers_.push_back({id, std::move(response)});
+    return;
+  }
+  if (auto answer = preflight(request)) {
+    answers_.push_back({id, std::move(*answer)});
     return;
   }
   const auto target = find_target(id, request.target);
@@ -216,7 +252,8 @@ void HttpToCoap::handle_request(Instant now, HttpId id, core::HttpRequest reques
     const bool full = call.error().kind == ErrorKind::limit_reached;
     return refuse(id, full ? 503 : 502, call.error().message);
   }
-  calls_.emplace(*call, Call{id, request.method, target->base, now + options_.gateway_timeout});
+  calls_.emplace(*call,
+                 Call{id, request.method, target->base, target->matrix, now + options_.gateway_timeout});
   drain(now);
 }
 
@@ -231,6 +268,17 @@ void HttpToCoap::withdraw(HttpId id) {
 core::HttpResponse HttpToCoap::response_of(const Call& call, Message response) const {
   core::HttpResponse out;
   out.status = static_cast<std::uint16_t>(coap::exact_http_status(response, call.method));
+  if (call.matrix) {
+    out.headers.emplace_back("access-control-allow-origin", "*");
+    if (response.uint_option(coap::kContentFormat) == kCbor) {
+      auto json = json_of_cbor(response.payload, Keys::matrix, {.bytes = options_.limits.max_body});
+      if (!json)
+        return {
+            502, {{"content-type", "text/plain"}}, to_bytes(as_bytes("the CoAP server's CBOR is malformed"))};
+      response.payload = std::move(*json);
+      response.set_uint(coap::kContentFormat, kJson);
+    }
+  }
   if (!response.payload.empty()) {
     const auto format = response.uint_option(coap::kContentFormat);
     // RFC 7252 §5.5.2: an error without a format carries a text for people.

@@ -31,6 +31,8 @@ struct HttpToCoapOptions {
   // Index into `servers`: where requests outside `prefix` go. nullopt: nowhere, 404.
   std::optional<std::size_t> everything_to;
   std::string prefix = "/hc/";
+  // Matrix requests to that server by MSC3079: JSON as CBOR both ways, the access token as an option.
+  bool matrix = false;
   core::TextLimits limits{.max_body = std::size_t{1} << 20};
   std::size_t waiting = 256;        // requests
   Duration gateway_timeout = 120s;  // then 504
@@ -62,18 +64,22 @@ class HttpToCoap {
     HttpId id = 0;
     std::string method;
     std::string base;  // before the path in a Location: "/hc/coap://host:port", or ""
+    bool matrix = false;
     Instant deadline;
   };
   struct Target {
     std::size_t server = 0;
     std::string path;
     std::string base;
+    bool matrix = false;
   };
   std::optional<Target> find_target(HttpId id, std::string_view target);
   std::optional<coap::Message> make_request(HttpId id, const core::HttpRequest& request,
                                             const Target& target);
+  void add_matrix(const core::HttpRequest& request, coap::Message& message) const;
   bool add_conditions(HttpId id, const core::HttpRequest& request, coap::Message& message);
   core::HttpResponse response_of(const Call& call, coap::Message response) const;
+  std::optional<core::HttpResponse> preflight(const core::HttpRequest& request) const;
   void refuse(HttpId id, std::uint16_t status, std::string_view reason);
   void drain(Instant now);
 

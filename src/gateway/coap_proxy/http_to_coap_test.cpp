@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/machine.h"
+#include "gateway/coap_proxy/json_cbor.h"
 
 namespace ravine::gateway::coap_proxy {
 namespace {
@@ -232,6 +233,36 @@ TEST_F(Bridge, a_client_that_left_is_forgotten) {
   near->withdraw(9);
   EXPECT_EQ(near->waiting(), 0u);
   EXPECT_FALSE(near->poll_answer());
+}
+
+TEST_F(Bridge, speaks_matrix_by_msc3079_when_told_to) {
+  HttpToCoapOptions made = options();
+  made.everything_to = 0;
+  made.matrix = true;
+  near.emplace(made, random);
+  answer = [](const Message&) {
+    Message response;
+    response.code = Code::changed;
+    response.add_uint(coap::kContentFormat, 60);
+    response.payload = cbor_of_json(as_bytes(R"({"event_id":"$1"})"), Keys::matrix).value();
+    return response;
+  };
+  const core::HttpResponse sent =
+      ask("PUT", "/_matrix/client/v3/rooms/!r/send/m.room.message/1", {{"Authorization", "Bearer tok"}},
+          R"({"msgtype":"m.text","body":"hi"})");
+  ASSERT_EQ(requests.size(), 1u);
+  EXPECT_EQ(as_text(requests[0].find(coap::kAuthorization)->value), "tok");
+  EXPECT_EQ(requests[0].uint_option(coap::kContentFormat), 60u);
+  EXPECT_EQ(requests[0].uint_option(coap::kAccept), 60u);
+  EXPECT_EQ(as_text(json_of_cbor(requests[0].payload, Keys::matrix).value()),
+            R"({"msgtype":"m.text","body":"hi"})");
+  EXPECT_EQ(sent.status, 200);
+  EXPECT_EQ(as_text(sent.body), R"({"event_id":"$1"})");
+  EXPECT_EQ(header(sent, "content-type"), "application/json");
+  const core::HttpResponse preflight =
+      ask("OPTIONS", "/_matrix/client/v3/sync", {{"Access-Control-Request-Method", "GET"}});
+  EXPECT_EQ(preflight.status, 204);
+  EXPECT_EQ(requests.size(), 1u);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <boost/json/array.hpp>
 
 #include "host/clock.h"
+#include "services/gateway/coap_near.h"
 
 namespace ravine::services {
 namespace {
@@ -16,16 +17,7 @@ namespace coap = gateway::coap;
 
 constexpr std::size_t kMaxMap = std::size_t{1} << 20;  // bytes of one map file
 constexpr std::size_t kMaxForwards = 16;               // servers at a time beside the configured one
-constexpr std::size_t kDumped = 2048;                  // bytes of a body in the log
 constexpr std::size_t kCoapMessage = 1152;             // bytes, RFC 7252 §4.6
-
-std::string dumped(ByteView body) {
-  std::string out;
-  for (const std::uint8_t byte : body.first(std::min(body.size(), kDumped)))
-    out += byte >= 0x20 && byte < 0x7f ? std::string(1, static_cast<char>(byte))
-                                       : fmt::format("\\x{:02x}", byte);
-  return body.size() > kDumped ? out + fmt::format("… ({} bytes)", body.size()) : out;
-}
 
 }  // namespace
 

@@ -20,6 +20,15 @@ constexpr Duration kResolveFailed = 10s;
 
 }  // namespace
 
+std::string dumped(ByteView body) {
+  constexpr std::size_t kDumped = 2048;
+  std::string out;
+  for (const std::uint8_t byte : body.first(std::min(body.size(), kDumped)))
+    out += byte >= 0x20 && byte < 0x7f ? std::string(1, static_cast<char>(byte))
+                                       : fmt::format("\\x{:02x}", byte);
+  return body.size() > kDumped ? out + fmt::format("… ({} bytes)", body.size()) : out;
+}
+
 Result<proxy::CoapServer> parse_coap_server(std::string_view text) {
   const auto uri = gateway::coap::parse_uri(fmt::format("coap://{}", text));
   if (!uri || uri->target != "/" || text.ends_with('/'))
@@ -64,6 +73,8 @@ Result<> CoapNear::prepare(const CoapNearOptions& options, const LinkTuning& tun
     made.everything_to = made.servers.size();
     made.servers.push_back(std::move(*server));
   }
+  made.matrix = options.matrix;
+  dump_payloads_ = options.dump_payloads;
   made.gateway_timeout = timeout;
   made.limits.max_body = tuning.max_body;
   gateway::coap::EndpointOptions& endpoint = made.exchanger.endpoint;
@@ -106,6 +117,7 @@ void CoapNear::resolve(std::size_t server) {
 void CoapNear::handle_request(core::HttpId id, core::HttpRequest request) {
   ++requests_;
   log_.debug("{} {}", request.method, request.target.substr(0, request.target.find('?')));
+  if (dump_payloads_) log_.debug("request body: {}", dumped(request.body));
   machine_->handle_request(host::monotonic_now(), id, std::move(request));
   turn();
 }
@@ -117,7 +129,11 @@ void CoapNear::withdraw(core::HttpId id) {
 
 void CoapNear::turn() {
   while (auto out = machine_->poll_transmit(host::monotonic_now())) transport_->send(out->to, out->bytes);
-  while (auto answer = machine_->poll_answer()) respond_(answer->id, std::move(answer->response));
+  while (auto answer = machine_->poll_answer()) {
+    log_.debug("status {}, {} bytes", answer->response.status, answer->response.body.size());
+    if (dump_payloads_) log_.debug("response body: {}", dumped(answer->response.body));
+    respond_(answer->id, std::move(answer->response));
+  }
   Instant at = machine_->next_deadline().at;
   for (const Instant resolve_at : resolve_at_) at = std::min(at, resolve_at);
   timer_->arm(at);

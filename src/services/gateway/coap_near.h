@@ -17,8 +17,13 @@ namespace ravine::services {
 struct CoapNearOptions {
   std::vector<std::string> servers;  // "HOST[:PORT]" that /hc/coap://… may name
   std::string target;                // "HOST[:PORT]" that all other requests go to; empty: they use the links
+  bool matrix = false;               // Matrix requests to the target by MSC3079
+  bool dump_payloads = false;        // into the log, at debug
   bool enabled() const { return !servers.empty() || !target.empty(); }
 };
+
+// Of a body, for the log: what prints, at most 2 KiB.
+std::string dumped(ByteView body);
 
 // "HOST", "HOST:PORT", "[v6]:PORT". Errors: invalid_argument, also for addresses of many (multicast).
 Result<gateway::coap_proxy::CoapServer> parse_coap_server(std::string_view text);
@@ -53,6 +58,7 @@ class CoapNear {
   std::unique_ptr<host::DeadlineTimer> timer_;
   std::vector<Instant> resolve_at_;  // of each server; never(): a literal, or under way
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  bool dump_payloads_ = false;
   std::uint64_t requests_ = 0;
 };
 

@@ -37,7 +37,7 @@ Result<> FarService::Impl::start(const PairingStore& store) {
   upstream = std::move(*client);
   if (auto opened = open_transport(); !opened) return opened;
   std::vector<std::string> names = options.pairings;
-  if (names.empty()) {
+  if (names.empty() && !options.coap_only) {
     auto all = store.list();
     if (!all) return all.error();
     for (const StoredPairing& one : *all)

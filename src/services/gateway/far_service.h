@@ -22,6 +22,7 @@ struct FarServiceOptions {
   std::uint16_t port = kGatewayPort;  // 0: any free one
   std::string line;                   // a pipe instead of UDP
   std::vector<std::string> pairings;  // names in the store; empty: all with the role `far`
+  bool coap_only = false;             // no pairings at all
   http::UpstreamOptions upstream;
   LinkTuning tuning;
   Duration upstream_timeout = 60s;

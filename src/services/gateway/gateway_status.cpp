@@ -130,10 +130,14 @@ json::object link_json(Instant now, const gateway::link::ThinLink* link, const L
 
 json::object transport_json(const Transport& transport) {
   const TransportCounters& counters = transport.counters();
-  return {{"name", transport.describe()},           {"datagrams_out", counters.datagrams_out},
-          {"datagrams_in", counters.datagrams_in},  {"bytes_out", counters.bytes_out},
-          {"bytes_in", counters.bytes_in},          {"send_failures", counters.send_failures},
-          {"garbage_bytes_in", counters.garbage_in}};
+  return {{"name", transport.describe()},
+          {"datagrams_out", counters.datagrams_out},
+          {"datagrams_in", counters.datagrams_in},
+          {"bytes_out", counters.bytes_out},
+          {"bytes_in", counters.bytes_in},
+          {"send_failures", counters.send_failures},
+          {"garbage_bytes_in", counters.garbage_in},
+          {"fault", transport.fault()}};
 }
 
 json::object pairing_json(const StoredPairing& pairing) {

@@ -31,6 +31,7 @@ class LineTransport final : public Transport {
   std::string describe() const override {
     return state_->options.name + (state_->line.in ? "" : " (closed)");
   }
+  std::string fault() const override { return state_->fault; }
 
  private:
   struct State : std::enable_shared_from_this<State> {
@@ -45,7 +46,9 @@ class LineTransport final : public Transport {
             const auto self = weak.lock();
             if (!self || !self->running || std::exchange(done, true)) return;
             if (opened) return self->begin(std::move(*opened));
-            self->log.debug("{}: {}", self->options.name, opened.error().message);
+            if (self->fault.empty())
+              self->log.warning("{}: {}; trying again", self->options.name, opened.error().message);
+            self->fault = opened.error().message;
             *inside = opened.error();
             self->retry();
           });
@@ -66,6 +69,7 @@ class LineTransport final : public Transport {
 
     void begin(Line opened) {
       line = std::move(opened);
+      fault.clear();
       reader.reset();
       output.clear();
       writing = false;
@@ -92,7 +96,8 @@ class LineTransport final : public Transport {
     void end() {
       if (!line.in) return;
       close();
-      log.debug("{}: the line has ended", options.name);
+      fault = "the line has ended";
+      log.debug("{}: {}", options.name, fault);
       if (options.reopen) return retry();
       if (options.on_end) options.on_end();
     }
@@ -166,6 +171,7 @@ class LineTransport final : public Transport {
     OnDatagram on_datagram;
     std::shared_ptr<void> pending;
     Line line;
+    std::string fault;  // why it is not open
     Bytes output;
     bool running = false, writing = false;
   };

@@ -101,6 +101,8 @@ std::string NearService::Impl::silence_reason(Instant now, const Peer& peer) con
   const std::string where = peer.config.make_transport ? std::string("the other side") : peer.spec.to_text();
   if (!peer.resolve_error.empty() && peer.paired->peer().port == 0)
     return fmt::format("the far gateway {} has no address: {}", where, peer.resolve_error);
+  if (const std::string fault = peer.transport->fault(); !fault.empty())
+    return fmt::format("there is no way to the far gateway {}: {}", where, fault);
   const auto* core = peer.paired->core();
   const std::uint64_t refused =
       peer.paired->keys().agreement().refused() + (core != nullptr ? core->link().stats().dropped_in : 0);

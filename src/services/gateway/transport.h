@@ -41,6 +41,7 @@ class Transport {
   virtual bool is_point_to_point() const = 0;                          // a line that has two ends only
   virtual std::string describe() const = 0;                            // for people: "udp 127.0.0.1:5683"
   virtual std::vector<SocketAddress> addresses() const { return {}; }  // as bound; empty for what has none
+  virtual std::string fault() const { return {}; }  // why nothing can be sent now; "": it can
   const TransportCounters& counters() const { return counters_; }
 
  protected:

@@ -9,6 +9,7 @@
 #include "host/file.h"
 #include "lab/link_words.h"
 #include "lab/replay.h"
+#include "services/lab/gateway_load.h"
 #include "services/lab/gateway_rig.h"
 #include "services/lab/https_meter.h"
 
@@ -301,9 +302,40 @@ int run_replay(const Context& context, const ReplayFlags& flags, const CoderMake
   return report.figures().faults.empty() ? kOk : kFailed;
 }
 
+int run_load(const Context& context, const ReplayFlags& flags, const CoderMaker& make_coders) {
+  std::vector<services::LoadFigures> runs;
+  for (unsigned round = 0; round < flags.rounds; ++round) {
+    auto figures = services::measure_load({.make_coders = make_coders});
+    if (!figures) return fail(figures.error());
+    runs.push_back(*figures);
+  }
+  std::sort(runs.begin(), runs.end(),
+            [](const auto& a, const auto& b) { return a.exchanges_per_second < b.exchanges_per_second; });
+  const services::LoadFigures& median = runs[runs.size() / 2];
+  if (!context.json) {
+    print_line(fmt::format("{:.0f} exchanges/s, {:.0f} µs of CPU each, coder {}; {} failed",
+                           median.exchanges_per_second, median.cpu_us_per_exchange, median.coder,
+                           median.failed));
+    return median.failed == 0 ? kOk : kFailed;
+  }
+  json::array values;
+  for (const auto& run : runs) values.emplace_back(run.exchanges_per_second);
+  print_json(json::object{{"name", "gateway"},
+                          {"value", median.exchanges_per_second},
+                          {"unit", "exchanges/s"},
+                          {"better", "higher"},
+                          {"target", median.coder == "none" ? 2000 : 500},
+                          {"coder", median.coder},
+                          {"cpu_ns_per_op", median.cpu_us_per_exchange * 1000},
+                          {"values", std::move(values)},
+                          {"failed", median.failed}});
+  return median.failed == 0 ? kOk : kFailed;
+}
+
 int run_replay_bench(const Context& context, const ReplayFlags& flags, const std::string& coder) {
   auto make_coders = gateway_coders(coder);
-  return make_coders ? run_replay(context, flags, *make_coders) : fail(make_coders.error());
+  if (!make_coders) return fail(make_coders.error());
+  return flags.throughput ? run_load(context, flags, *make_coders) : run_replay(context, flags, *make_coders);
 }
 
 }  // namespace ravine::cli

@@ -21,7 +21,7 @@ struct ReplayFlags {
   std::string think = "0s";
   std::uint64_t seed = 1;
   unsigned rounds = 1;
-  bool alias_events = false, real_time = false, each = false, no_https = false;
+  bool alias_events = false, real_time = false, throughput = false, each = false, no_https = false;
 };
 
 using CoderMaker = std::function<gateway::link::Coders()>;

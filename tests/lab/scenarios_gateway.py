@@ -38,7 +38,8 @@ class Gateways:
     def start_far(self):
         self.far = self.far_space.start(
             self.lab.ravine, "--state", self.lab.folder / "far", "gateway", "far", "--listen",
-            "127.0.0.1:5683", "--upstream", "http://127.0.0.1:8008", "--rate", self.rate, log=self.lab.folder / "far.log")
+            "127.0.0.1:5683", "--upstream", "http://127.0.0.1:8008", "--rate", self.rate,
+            log=self.lab.folder / "far.log")
 
     def start_near(self):
         self.near = self.near_space.start(

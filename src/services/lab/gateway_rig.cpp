@@ -1,28 +1,21 @@
 #include "services/lab/gateway_rig.h"
 
 #include <fmt/format.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <optional>
 #include <set>
 
 #include "host/clock.h"
 #include "host/deadline_timer.h"
-#include "host/random.h"
 #include "services/gateway/cobs.h"
-#include "services/gateway/far_service.h"
-#include "services/gateway/near_service.h"
 #include "services/http/http_server.h"
 #include "services/http/upstream.h"
 #include "services/lab/link_relay.h"
 #include "services/lab/loopback_capture.h"
+#include "services/lab/loopback_gateways.h"
 
 namespace ravine::services {
 namespace {
-
-using gateway::security::Pairing;
-using gateway::security::Role;
 
 constexpr std::size_t kMaxFaults = 20;
 constexpr std::size_t kMaxFrame = 1200;
@@ -30,32 +23,10 @@ constexpr Duration kPatience = 6h;
 constexpr Duration kSettle = 10min;  // for what still travels when the last response is there
 const SocketAddress kAnyPort{IpAddress::v4({127, 0, 0, 1}), 0};
 
-class StateDirectory {
- public:
-  StateDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "ravine-bench.XXXXXX").string();
-    if (::mkdtemp(name.data()) != nullptr) path_ = name;
-  }
-  StateDirectory(const StateDirectory&) = delete;
-  StateDirectory& operator=(const StateDirectory&) = delete;
-  ~StateDirectory() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 class Rig {
  public:
   Rig(const lab::Trace& trace, RigOptions options)
-      : trace_(trace),
-        options_(std::move(options)),
-        server_(trace),
-        near_store_(state_.path() + "/near"),
-        far_store_(state_.path() + "/far") {
+      : trace_(trace), options_(std::move(options)), server_(trace) {
     for (const lab::Exchange& wanted : trace) {
       lab::ReplayFigures::Part part{.kind = wanted.kind, .exchanges = 1};
       part.http_bytes = wanted.path.size() + wanted.request.value_or("").size() + wanted.response.size();
@@ -74,9 +45,9 @@ class Rig {
 
  private:
   Result<> start();
-  Result<> pair();
   Result<> start_server();
   Result<> start_gateways(const std::string& upstream);
+  Result<std::string> start_relay(const FarService& far, const OnParcel& on_parcel);
   void serve(http::HttpId id, const gateway::core::HttpRequest& request);
   void turn();
   void count(const ParcelEvent& parcel);
@@ -92,30 +63,15 @@ class Rig {
   void note(std::string fault) {
     if (figures_.faults.size() < kMaxFaults) figures_.faults.push_back(std::move(fault));
   }
-  GatewayContext context() {
-    return {.loop = loop_,
-            .random = random_,
-            .log = {},
-            .resolve =
-                [](const std::string& host, auto done) {
-                  done(Error{ErrorKind::not_found, fmt::format("no address of {} is looked up here", host)});
-                },
-            .make_coders = options_.make_coders,
-            .control_path = {}};
-  }
 
   const lab::Trace& trace_;
   RigOptions options_;
   boost::asio::io_context loop_;
-  host::SystemRandom random_;
-  StateDirectory state_;
   lab::TraceServer server_;
-  PairingStore near_store_, far_store_;
   std::unique_ptr<http::HttpServer> http_;
-  std::unique_ptr<FarService> far_;
-  std::unique_ptr<NearService> near_;
   std::unique_ptr<LinkRelay> relay_;
   std::unique_ptr<SerialRelay> serial_;
+  std::unique_ptr<LoopbackGateways> gateways_;
   std::unique_ptr<LoopbackCapture> capture_;
   std::unique_ptr<http::UpstreamClient> client_;
   std::unique_ptr<host::DeadlineTimer> timer_;
@@ -131,21 +87,6 @@ class Rig {
   std::uint64_t next_id_ = 1;
 };
 
-Result<> Rig::pair() {
-  if (state_.path().empty())
-    return Error{ErrorKind::io, "cannot make a directory for the gateways' state; check TMPDIR"};
-  const Pairing code = Pairing::make(Role::near, std::nullopt, random_);
-  StoredPairing pairing;
-  pairing.name = "bench";
-  pairing.code = code;
-  pairing.role = Role::far;
-  pairing.made_here = true;
-  if (auto added = far_store_.add(pairing); !added) return added;
-  pairing.role = Role::near;
-  pairing.made_here = false;
-  return near_store_.add(pairing);
-}
-
 Result<> Rig::start_server() {
   http_ = std::make_unique<http::HttpServer>(
       loop_, http::HttpServerOptions{.listen = {kAnyPort}},
@@ -156,59 +97,55 @@ Result<> Rig::start_server() {
   auto started = start_gateways("http://" + bound->front().to_text());
   if (!started) return started;
   auto client = http::UpstreamClient::make(
-      loop_, {.base = "http://" + near_->addresses().front().to_text(), .host_header = {}, .tls = {}},
-      context().resolve, Log{});
+      loop_, {.base = gateways_->near_url(), .host_header = {}, .tls = {}}, no_names(), Log{});
   if (!client) return client.error();
   client_ = std::move(*client);
   return {};
 }
 
 Result<> Rig::start_gateways(const std::string& upstream) {
-  const LinkTuning tuning{.rate_bps = options_.link.rate_bps, .alias_events = options_.alias_events};
   const auto on_parcel = [this](const ParcelEvent& parcel) { count(parcel); };
-  FarServiceOptions far{.listen = {kAnyPort}, .tuning = tuning};
-  far.upstream.base = upstream;
+  LoopbackOptions options{
+      .upstream = upstream,
+      .tuning = {.rate_bps = options_.link.rate_bps, .alias_events = options_.alias_events},
+      .gateway_timeout = kPatience,
+      .make_coders = options_.make_coders};
   if (options_.serial) {
     auto serial = SerialRelay::start(loop_, options_.link, options_.link, options_.seed, on_parcel);
     if (!serial) return serial.error();
     serial_ = std::move(*serial);
-    far.listen.clear();
-    far.line = serial_->far_path();
+    options.far_line = serial_->far_path();
+    options.way = [this](const FarService&) -> Result<std::string> { return serial_->near_path(); };
     counted_by_ = "the emulated line: every byte that a gateway wrote";
+  } else {
+    options.way = [this, on_parcel](const FarService& far) { return start_relay(far, on_parcel); };
   }
-  auto far_service = FarService::start(context(), far_store_, std::move(far));
-  if (!far_service) return far_service.error();
-  far_ = std::move(*far_service);
-  std::string peer = serial_ ? serial_->near_path() : std::string();
-  if (!options_.serial) {
-    const SocketAddress far_address = far_->addresses().front();
-    auto relay = LinkRelay::start(loop_,
-                                  {.listen = kAnyPort,
-                                   .to = far_address,
-                                   .up = options_.link,
-                                   .down = options_.link,
-                                   .seed = options_.seed},
-                                  on_parcel);
-    if (!relay) return relay.error();
-    relay_ = std::move(*relay);
-    peer = relay_->address().to_text();
-    if (auto capture = LoopbackCapture::start(loop_, relay_->address().port, far_address.port))
-      capture_ = std::move(*capture);
-  }
-  NearServiceOptions near{.listen = {kAnyPort}, .tuning = tuning};
-  near.gateway_timeout = kPatience;
-  near.peers.push_back({.pairing = "bench", .peer = peer});
-  auto near_service = NearService::start(context(), near_store_, std::move(near));
-  if (!near_service) return near_service.error();
-  near_ = std::move(*near_service);
+  auto gateways = LoopbackGateways::start(loop_, std::move(options));
+  if (!gateways) return gateways.error();
+  gateways_ = std::move(*gateways);
   return {};
+}
+
+Result<std::string> Rig::start_relay(const FarService& far, const OnParcel& on_parcel) {
+  const SocketAddress far_address = far.addresses().front();
+  auto relay = LinkRelay::start(loop_,
+                                {.listen = kAnyPort,
+                                 .to = far_address,
+                                 .up = options_.link,
+                                 .down = options_.link,
+                                 .seed = options_.seed},
+                                on_parcel);
+  if (!relay) return relay.error();
+  relay_ = std::move(*relay);
+  if (auto capture = LoopbackCapture::start(loop_, relay_->address().port, far_address.port))
+    capture_ = std::move(*capture);
+  return relay_->address().to_text();
 }
 
 Result<> Rig::start() {
   auto timer = host::DeadlineTimer::make(loop_, [this] { turn(); });
   if (!timer) return timer.error();
   timer_ = std::move(*timer);
-  if (auto paired = pair(); !paired) return paired;
   return start_server();
 }
 
@@ -290,7 +227,7 @@ void Rig::settle() {
       static_cast<std::int64_t>(options_.link.rate_bps > 0 ? 200 * 8e9 / options_.link.rate_bps : 0)};
   const bool arrived = tally.up.delivered + tally.up.lost + tally.up.outage + tally.up.queue_full >=
                        tally.up.datagrams + tally.up.duplicated;
-  if (!settled_at_.is_never() && near_->is_idle() && arrived) {
+  if (!settled_at_.is_never() && gateways_->near().is_idle() && arrived) {
     loop_.stop();
     return;
   }
@@ -327,11 +264,11 @@ void Rig::finish() {
   const auto tally = relay_ ? relay_->tally() : serial_->tally();
   figures_.air_up = tally.up.busy;
   figures_.air_down = tally.down.busy;
-  const auto near = link_status(near_->status());
+  const auto near = link_status(gateways_->near().status());
   if (const auto* coder = near.if_contains("coder"); coder != nullptr && coder->is_string())
     figures_.coder = coder->as_string();
   figures_.near = stats_of(near);
-  figures_.far = stats_of(link_status(far_->status()));
+  figures_.far = stats_of(link_status(gateways_->far().status()));
   const std::uint64_t overhead = options_.link.overhead_bytes;
   figures_.near.bytes_out = tally.up.bytes - std::min(tally.up.bytes, tally.up.datagrams * overhead);
   figures_.far.bytes_out = tally.down.bytes - std::min(tally.down.bytes, tally.down.datagrams * overhead);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "lab/test_session.h"
+#include "services/lab/gateway_load.h"
 
 namespace ravine::services {
 namespace {
@@ -17,6 +18,15 @@ TEST(GatewayRig, replays_a_session_over_sockets_as_the_machines_do_in_virtual_ti
   const auto total = figures->replay.total();
   const auto& near = figures->replay.near;
   EXPECT_EQ(total.up_bytes, near.bytes_out + 28 * figures->replay.up_datagrams);
+}
+
+TEST(GatewayLoad, counts_exchanges_that_pass_both_gateways) {
+  const auto figures =
+      measure_load({.span = 300ms, .clients = 4, .make_coders = [] { return gateway::link::Coders(); }});
+  ASSERT_TRUE(figures.ok()) << figures.error().message;
+  EXPECT_GT(figures->exchanges, 10u);
+  EXPECT_EQ(figures->failed, 0u);
+  EXPECT_EQ(figures->coder, "none");
 }
 
 TEST(GatewayRig, replays_over_a_serial_line) {

@@ -12,13 +12,14 @@ BELOW = {
     "identity": ["wire"],
     "session": ["identity", "forward"],
     "gateway": ["identity"],
+    "lab": ["gateway"],
     "host": ["base"],
     "runtime": ["session", "host"],
-    "services": ["runtime", "gateway"],
+    "services": ["runtime", "lab"],
     "node": ["services"],
     "cli": ["node"],
 }
-PURE = ["base", "wire", "forward", "identity", "session", "gateway"]
+PURE = ["base", "wire", "forward", "identity", "session", "gateway", "lab"]
 
 # Libraries that only some folders (or files, as a prefix) may include, and why the others may not.
 LIBRARIES = [

@@ -190,14 +190,16 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
   const FrameNumber number = channel.next_number();
   Frame frame;
   frame.state = state;
-  bool all_one_way = true;
+  std::vector<RequestId> one_way;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     Request& request = requests.at(chosen[i]);
     if (request.item != 0 && chosen[i] != first) unqueue(request.item);
     request.item = 0;
     stats.text_bytes_out += request.message.text.size();
-    if (request.options.one_way) continue;
-    all_one_way = false;
+    if (request.options.one_way) {
+      one_way.push_back(request.id);
+      continue;
+    }
     const std::uint64_t identity = request.identity != 0 ? request.identity : identity_of(number, i);
     if (!journal_departure(request, identity)) {
       for (const RequestId id : chosen) end_request(id, RequestEnd::failed, {});
@@ -218,14 +220,15 @@ std::optional<Bytes> ThinLink::Impl::depart_requests(Instant now, RequestId firs
   stats.coded_bytes_out += plaintext.size();
   for (const RequestId id : chosen) requests.at(id).bytes_out += plaintext.size() / chosen.size();
   note_told(state);
-  if (!all_one_way) {
+  std::optional<Bytes> bytes;
+  if (one_way.size() < chosen.size()) {
     const std::uint8_t priority = leader.options.priority;
-    return send_frame(now, std::move(frame), std::move(plaintext), priority);
+    bytes = send_frame(now, std::move(frame), std::move(plaintext), priority);
+  } else if (auto sealed = channel.seal_message(plaintext)) {
+    bytes = std::move(sealed->bytes);
   }
-  const auto sealed = channel.seal_message(plaintext);
-  for (const RequestId id : chosen) end_request(id, sealed ? RequestEnd::sent : RequestEnd::failed, {});
-  if (!sealed) return std::nullopt;
-  return sealed->bytes;
+  for (const RequestId id : one_way) end_request(id, bytes ? RequestEnd::sent : RequestEnd::failed, {});
+  return bytes;
 }
 
 // Seals and registers a frame that wants a reaction, or begins its transfer. `frame` without number.

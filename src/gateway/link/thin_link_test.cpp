@@ -257,10 +257,12 @@ TEST(ThinLink, messages_that_wait_share_a_datagram) {
   world.run(60s);
   const auto before = world.up.datagrams;
   for (int i = 0; i < 4; ++i) world.ask("POST /" + std::to_string(i) + "\n\n");
-  world.ask("PUT /typing\n\n", {.one_way = true});
-  world.run(600s);
+  const RequestId typing = world.ask("PUT /typing\n\n", {.one_way = true});
+  world.run(300s);
   EXPECT_EQ(world.up.datagrams - before, 1u);
   EXPECT_EQ(world.answered_after.size(), 5u);
+  EXPECT_EQ(world.ends[typing], RequestEnd::sent);
+  EXPECT_TRUE(world.near->is_idle());
   EXPECT_EQ(world.one_ways.size(), 1u);
 }
 

@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   add_ca_commands(app, context);
   add_settings_commands(app, context);
   add_doctor_command(app, context);
+  add_gateway_commands(app, context);
   add_bench_commands(app, context);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,13 @@
+// `ravine gateway bench`: what each kind of input to it needs. A kind has its own option, and runs when that
+// was given.
+#pragma once
+
+#include "cli/context.h"
+#include "cli/gateway_bodies.h"
+
+namespace ravine::cli {
+
+void add_bodies_options(CLI::App& bench, BodiesFlags& flags);
+int run_bodies_bench(const Context& context, const BodiesFlags& flags);
+
+}  // namespace ravine::cli

@@ -50,6 +50,7 @@ Result<Measured> measure(Coder& coder, const std::vector<Bytes>& bodies, AfterEa
 // Runs a program of the search path without its output. False: not there, or it failed.
 bool run_program(std::vector<std::string> words) {
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;

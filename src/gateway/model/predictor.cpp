@@ -27,7 +27,7 @@ constexpr std::uint32_t kLongest = 400;
 
 constexpr int kLeastMiss = 650;  // of 65536: smaller errors teach weights nothing
 constexpr int kAdaptRate = 10;
-constexpr int kHeaviest = 4 * (1 << kWeightOneBits) - 1;
+constexpr std::int16_t kHeaviest = 31000;
 
 void learn_map(std::uint16_t* at, bool bit, int shift) {
   const int target = bit ? 65535 : 0;
@@ -41,7 +41,7 @@ constexpr std::array<int, 256> make_rates() {
 }
 constexpr std::array<int, 256> kRates = make_rates();
 
-Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
+inline Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
   const int target = bit ? 65535 : 0;
   const int rate = kRates[slot.seen];
   const int moved = slot.one + static_cast<int>((static_cast<std::int64_t>(target - slot.one) * rate) >> 16);
@@ -253,9 +253,10 @@ Predictor::Found Predictor::add_static_inputs() {
     const auto i = static_cast<std::size_t>(std::countr_zero(rest));
     const std::size_t index = slot_index(lines_[i], at_node, mask);
     const std::uint8_t check = check_of(lines_[i], at_node);
-    const Slot* slot = slots + index;
-    if (slot->check != check) slot = slots + (index ^ 16);
-    if (slot->check != check) continue;
+    // One branch that is hard to foresee, not two.
+    const bool here = slots[index].check == check, beside = slots[index ^ 16].check == check;
+    if (!(here | beside)) continue;
+    const Slot* slot = slots + (index ^ (here ? 0u : 16u));
     known |= 1u << i;
     const std::size_t cell = map_cell(i, *slot, bins);
     inputs_[2 * i] = mix_inputs[cell].stretched;
@@ -425,15 +426,19 @@ void Predictor::update_weights(bool bit) {
     return;
   }
   if (random_) return;
+  // In 16 bits throughout, so that compilers find the vector instructions.
+  alignas(32) std::array<std::int16_t, kInputs> scaled;
+  for (std::size_t k = 0; k < kInputs; ++k) scaled[k] = static_cast<std::int16_t>(inputs_[k] * 8);
   for (std::size_t s = 0; s < kSelectors; ++s) {
     const int missed = (bit ? 65535 : 0) - squash(outputs_[s]);
     if (std::abs(missed) < kLeastMiss) continue;
     if (noting_) note_weights(sets_[s]);
-    const int step = missed * kAdaptRate / 256;
+    const auto step = static_cast<std::int16_t>(missed * kAdaptRate / 128);
     std::int16_t* weights = &overlay_.weights[sets_[s] * kInputs];
     for (std::size_t k = 0; k < kInputs; ++k) {
-      const int moved = weights[k] + ((inputs_[k] * step + (1 << 12)) >> 13);
-      weights[k] = static_cast<std::int16_t>(std::clamp(moved, -kHeaviest, kHeaviest));
+      const auto twice = static_cast<std::int16_t>((scaled[k] * step) >> 16);
+      const auto moved = static_cast<std::int16_t>(weights[k] + ((twice + 1) >> 1));
+      weights[k] = std::clamp<std::int16_t>(moved, -kHeaviest, kHeaviest);
     }
   }
 }

@@ -28,6 +28,7 @@ constexpr std::uint32_t kLongest = 400;
 constexpr int kLeastMiss = 650;  // of 65536: smaller errors teach weights nothing
 constexpr int kAdaptRate = 10;
 constexpr std::int16_t kHeaviest = 31000;
+constexpr std::int64_t kMostFinal = 1 << 24;
 
 void learn_map(std::uint16_t* at, bool bit, int shift) {
   const int target = bit ? 65535 : 0;
@@ -351,8 +352,10 @@ void Predictor::mix() {
   std::int64_t sum = 0;
   for (std::size_t s = 0; s < kSelectors; ++s) {
     const std::int16_t* weights = &all[sets_[s] * kInputs];
-    std::int32_t dot = 0;
-    for (std::size_t k = 0; k < kInputs; ++k) dot += inputs_[k] * weights[k];
+    std::uint32_t sum_of_set = 0;  // wraps where a model file of a stranger makes it
+    for (std::size_t k = 0; k < kInputs; ++k)
+      sum_of_set += static_cast<std::uint32_t>(inputs_[k] * weights[k]);
+    const auto dot = static_cast<std::int32_t>(sum_of_set);
     outputs_[s] = std::clamp(dot >> kWeightOneBits, -kStretchLimit, kStretchLimit);
     sum += static_cast<std::int64_t>(outputs_[s]) * overlay_.final_weights[final_set_ + s];
   }
@@ -419,7 +422,8 @@ void Predictor::update_weights(bool bit) {
   const int error = ((bit ? 65535 : 0) - squash(mixed_));
   for (std::size_t s = 0; s < kSelectors; ++s) {
     std::int32_t& weight = overlay_.final_weights[final_set_ + s];
-    write(weight, weight + static_cast<std::int32_t>((static_cast<std::int64_t>(outputs_[s]) * error) >> 17));
+    const std::int64_t moved = weight + ((static_cast<std::int64_t>(outputs_[s]) * error) >> 17);
+    write(weight, static_cast<std::int32_t>(std::clamp<std::int64_t>(moved, -kMostFinal, kMostFinal)));
   }
   if (training_ != nullptr) {
     if (training_->learn_mixing) train_mixing(bit);

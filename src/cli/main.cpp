@@ -59,9 +59,10 @@ int run(int argc, char** argv) {
   add_expose_commands(app, context);
   add_join_commands(app, context);
   add_ca_commands(app, context);
+  add_gateway_commands(app, context);
+  add_coap_proxy_command(app, context);
   add_settings_commands(app, context);
   add_doctor_command(app, context);
-  add_gateway_commands(app, context);
   add_bench_commands(app, context);
   try {
     app.parse(argc, argv);

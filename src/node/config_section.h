@@ -1,6 +1,6 @@
 // Section: one TOML table being read. Each key is taken once with the type that it must have; what was not
 // taken is an unknown key. Faults are collected with their place, so that one run shows them all. Used by
-// config.cpp alone.
+// config.cpp and gateway_config.cpp.
 #pragma once
 
 #include <toml++/toml.h>

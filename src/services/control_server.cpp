@@ -52,10 +52,11 @@ Error to_error(const RpcError& error) {
 }
 
 struct ControlServer::Impl : std::enable_shared_from_this<Impl> {
-  Impl(ServiceContext given, std::string socket_path)
-      : context(std::move(given)), path(std::move(socket_path)), log(context.log.named("control")) {}
+  Impl(boost::asio::io_context& given, runtime::Driver* of_node, Log to, std::string socket_path)
+      : loop(given), driver(of_node), path(std::move(socket_path)), log(to.named("control")) {}
 
-  ServiceContext context;
+  boost::asio::io_context& loop;
+  runtime::Driver* driver;  // null without a node
   std::string path;
   Log log;
   std::map<std::string, Method, std::less<>> methods;
@@ -276,7 +277,7 @@ void ControlConnection::dispatch(json::object& request) {
   call->id = call_id;
   call->is_notification = id == nullptr;
   calls_.insert(call.get());
-  server_.context.driver.enter();
+  if (server_.driver != nullptr) server_.driver->enter();
   found->second(params == nullptr ? none : params->as_object(), RpcReply(std::move(call)));
 }
 
@@ -336,7 +337,10 @@ Result<> ControlServer::Impl::remove_stale() const {
 }
 
 ControlServer::ControlServer(ServiceContext context, std::string path)
-    : impl_(std::make_shared<Impl>(std::move(context), std::move(path))) {}
+    : impl_(std::make_shared<Impl>(context.loop, &context.driver, context.log, std::move(path))) {}
+
+ControlServer::ControlServer(boost::asio::io_context& loop, Log log, std::string path)
+    : impl_(std::make_shared<Impl>(loop, nullptr, log, std::move(path))) {}
 
 ControlServer::~ControlServer() {
   stop();
@@ -357,8 +361,7 @@ Result<> ControlServer::start() {
   impl_->path.copy(address.sun_path, sizeof address.sun_path - 1);
   if (auto prepared = impl_->prepare_directory(); !prepared) return prepared;
   if (auto removed = impl_->remove_stale(); !removed) return removed;
-  Socket listener =
-      adopt(impl_->context.loop, ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  Socket listener = adopt(impl_->loop, ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const mode_t before = ::umask(0177);  // the file must not be open to others for an instant
   const int bound = ::bind(listener.native_handle(), reinterpret_cast<sockaddr*>(&address), sizeof address);
   const int error = errno;
@@ -367,7 +370,7 @@ Result<> ControlServer::start() {
   if (::listen(listener.native_handle(), 64) != 0)
     return host::os_error(errno, "listen on the control socket");
   impl_->listener = std::make_shared<Socket>(std::move(listener));
-  accept_loop(impl_->context.loop, impl_->listener, [weak = std::weak_ptr(impl_)](Socket socket) {
+  accept_loop(impl_->loop, impl_->listener, [weak = std::weak_ptr(impl_)](Socket socket) {
     if (const auto impl = weak.lock()) impl->take(std::move(socket));
   });
   return {};

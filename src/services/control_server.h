@@ -55,6 +55,8 @@ class ControlServer {
   using Method = std::function<void(const boost::json::object& params, RpcReply reply)>;
 
   ControlServer(ServiceContext context, std::string path);
+  // For programs without a node.
+  ControlServer(boost::asio::io_context& loop, Log log, std::string path);
   ~ControlServer();
   void add_method(std::string name, Method method);
   // Makes the directory (0700) when missing, removes a stale socket file. already_exists when a daemon

@@ -33,6 +33,7 @@ class Protection {
     Message message;            // the request; or, refused, the response to send as it is
     std::uint64_t binding = 0;  // 0: came in the clear, and its response goes in the clear
     bool refused = false;
+    std::uint64_t security = 0;  // which context opened it, the same for all its requests; 0: none
   };
   virtual Opened open_request(Instant now, const SocketAddress& from, const Message& request) = 0;
   virtual Result<Message> seal_response(std::uint64_t binding, const Message& response) = 0;
@@ -94,7 +95,8 @@ struct Serve {
   SocketAddress from;
   Message request;  // whole body, without block options; Observe still there
   bool verified;
-  bool secured;  // came through the security layer
+  bool secured;                // came through the security layer
+  std::uint64_t security = 0;  // its context there, wherever the datagrams came from; 0: in the clear
 };
 using ExchangerEvent = std::variant<CallAnswered, CallFailed, Serve>;
 
@@ -126,6 +128,9 @@ class Exchanger {
   // still waits is replaced.
   void notify(Instant now, const std::string& resource, const Message& response);
   const ObserverTable& observers() const { return observers_; }
+  // Whether no notification of `resource` waits or is unconfirmed: what changes from now on is not merged
+  // with what its observers have not seen.
+  bool is_settled(const std::string& resource) const;
 
   std::optional<OutgoingDatagram> poll_transmit(Instant now) { return endpoint_.poll_transmit(now); }
   std::optional<ExchangerEvent> poll_event();

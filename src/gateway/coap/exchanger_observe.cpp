@@ -26,6 +26,12 @@ Result<ObserverId> Exchanger::accept_observer(Instant now, RequestId request, co
   return added;
 }
 
+bool Exchanger::is_settled(const std::string& resource) const {
+  for (const ObserverId id : observers_.observers_of(resource))
+    if (observers_.find(id)->in_flight != 0 || latest_.contains(id)) return false;
+  return true;
+}
+
 void Exchanger::remove_observer(ObserverId id) {
   const Observer* observer = observers_.find(id);
   if (observer == nullptr) return;

@@ -48,6 +48,7 @@ bool Exchanger::make_room(std::size_t bytes) {
 void Exchanger::handle(Instant now, RequestReceived& event) {
   Message request = std::move(event.request);
   Serving serving;
+  std::uint64_t security = 0;
   if (protection_ != nullptr) {
     Protection::Opened opened = protection_->open_request(now, event.from, request);
     if (opened.refused) {
@@ -58,6 +59,7 @@ void Exchanger::handle(Instant now, RequestReceived& event) {
       return;
     }
     serving.binding = opened.binding;
+    security = opened.security;
     if (serving.binding != 0) endpoint_.mark_verified(now, event.from);
     opened.message.token = request.token;
     request = std::move(opened.message);
@@ -87,7 +89,8 @@ void Exchanger::handle(Instant now, RequestReceived& event) {
   if (serving.block2) request.remove(kBlock2);
   const bool secured = serving.binding != 0;
   serving_.emplace(event.id, std::move(serving));
-  events_.push_back(Serve{event.id, event.from, std::move(request), event.verified || secured, secured});
+  events_.push_back(
+      Serve{event.id, event.from, std::move(request), event.verified || secured, secured, security});
 }
 
 // False while blocks are missing; then the peer was answered. When true, the request has its whole body.

@@ -66,6 +66,11 @@ Observer* ObserverTable::find(ObserverId id) {
   return at == observers_.end() ? nullptr : &at->second;
 }
 
+const Observer* ObserverTable::find(ObserverId id) const {
+  const auto at = observers_.find(id);
+  return at == observers_.end() ? nullptr : &at->second;
+}
+
 std::vector<ObserverId> ObserverTable::observers_of(const std::string& resource) const {
   std::vector<ObserverId> ids;
   for (const auto& [id, observer] : observers_) {

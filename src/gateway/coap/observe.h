@@ -62,6 +62,7 @@ class ObserverTable {
   std::optional<ObserverId> find(const SocketAddress& peer, const Bytes& token) const;
   void remove(ObserverId id);
   Observer* find(ObserverId id);
+  const Observer* find(ObserverId id) const;
   std::vector<ObserverId> observers_of(const std::string& resource) const;
   // Numbers the next notification; true when it is to be confirmable.
   bool number_next(Instant now, Observer& observer);

@@ -32,9 +32,10 @@ enum OptionNumber : std::uint16_t {
   kProxyUri = 35,
   kProxyScheme = 39,
   kSize1 = 60,
-  kEcho = 252,        // RFC 9175
-  kNoResponse = 258,  // RFC 7967
-  kRequestTag = 292,  // RFC 9175
+  kEcho = 252,           // RFC 9175
+  kAuthorization = 256,  // MSC3079: a Matrix access token
+  kNoResponse = 258,     // RFC 7967
+  kRequestTag = 292,     // RFC 9175
   // Ours, in the range for experiments (65000–65535): elective, safe to forward, no cache key, so that
   // whoever does not know it ignores it. One to two bytes: the exact HTTP status of a response
   // (docs/protocol-gateway-coap.md).

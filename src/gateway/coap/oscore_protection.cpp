@@ -110,6 +110,7 @@ Protection::Opened OscoreProtection::open_request(Instant, const SocketAddress&,
   Opened taken;
   taken.message = message_of(opened->message);
   taken.message.remove(kEcho);  // has done its work
+  taken.security = static_cast<std::uint64_t>(context - contexts_.begin()) + 1;
   taken.binding = bind(**context, std::move(opened->exchange));
   return taken;
 }

@@ -494,5 +494,8 @@ const coap::RtoEstimator& ThinLink::rto() const {
 security::SecureChannel& ThinLink::channel() {
   return impl_->channel;
 }
+const security::SecureChannel& ThinLink::channel() const {
+  return impl_->channel;
+}
 
 }  // namespace ravine::gateway::link

@@ -204,6 +204,7 @@ class ThinLink {
   std::vector<TransferProgress> transfers() const;  // under way
   const coap::RtoEstimator& rto() const;
   security::SecureChannel& channel();
+  const security::SecureChannel& channel() const;
 
  private:
   struct Impl;

@@ -86,8 +86,10 @@ struct Representatives {
       first = std::min(first, i);
       last = i;
     }
-    for (std::size_t b = 0; b < kMapBins; ++b)
+    for (std::size_t b = 0; b < kMapBins; ++b) {
+      if (ranges[b].first > ranges[b].second) continue;  // no chance falls there
       one[b] = static_cast<std::uint16_t>((ranges[b].first + ranges[b].second) / 2 * 16 + 8);
+    }
   }
 };
 
@@ -191,6 +193,7 @@ class Table {
     classes[node] = seen;
     if (!bits_.decoding()) return true;
     static const Representatives representatives;
+    if (representatives.one[bin] == 0) return false;
     slot = {representatives.one[bin], representatives.seen[seen], check_of(owner.key << 24, node)};
     return true;
   }

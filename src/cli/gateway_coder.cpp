@@ -14,8 +14,8 @@ Result<std::function<gateway::link::Coders()>> gateway_coders(const std::string&
   const auto* first = kCoderNames.begin();
   if (!name.empty()) first = std::find(kCoderNames.begin(), kCoderNames.end(), name);
   if (first == kCoderNames.end())
-    return Error{ErrorKind::invalid_argument, fmt::format("--coder \"{}\" is unknown; use one of {}", name,
-                                                          fmt::join(kCoderNames, ", "))};
+    return Error{ErrorKind::invalid_argument,
+                 fmt::format("--coder \"{}\" is unknown; use one of {}", name, fmt::join(kCoderNames, ", "))};
   // The lesser ones too, for a far side that has another model.
   return std::function<gateway::link::Coders()>([first] {
     gateway::link::Coders coders;

@@ -149,7 +149,7 @@ void put_body(Message& message, const MappedRequest& request, core::HttpResponse
   if (request.cbor && format == kJsonFormat) {
     // What CBOR cannot hold exactly goes as it is.
     if (auto item = cbor::cbor_of_json(message.payload, cbor::Keys::matrix, {.bytes = options.max_body})) {
-      message.payload = std::move(*cbor);
+      message.payload = std::move(*item);
       format = kCborFormat;
     }
   }

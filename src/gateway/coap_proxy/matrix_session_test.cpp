@@ -10,7 +10,7 @@ using coap::Message;
 
 constexpr std::uint16_t kJson = 50, kCbor = 60;
 
-Bytes cbor(std::string_view json) {
+Bytes packed(std::string_view json) {
   return *cbor::cbor_of_json(as_bytes(json), cbor::Keys::matrix);
 }
 std::string json(const Message& message) {
@@ -39,7 +39,7 @@ struct Matrix : testing::Test {
   static Message request(Code code, std::string_view target, std::string_view body = {}) {
     Message message = make_request(code, target);
     if (body.empty()) return message;
-    message.payload = cbor(body);
+    message.payload = packed(body);
     message.add_uint(coap::kContentFormat, kCbor);
     return message;
   }

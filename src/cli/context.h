@@ -35,6 +35,7 @@ void add_gateway_commands(CLI::App& app, Context& context);
 void add_gateway_bench_command(CLI::App& gateway, Context& context);
 void add_lab_commands(CLI::App& app, Context& context);
 void add_coap_proxy_command(CLI::App& app, Context& context);
-void add_join_commands(CLI::App& app, Context& context);  // id, invite, join, pair
+void add_join_commands(CLI::App& app, Context& context);               // id, invite, join, pair
+void add_gateway_model_commands(CLI::App& gateway, Context& context);  // train
 
 }  // namespace ravine::cli

@@ -258,6 +258,7 @@ void add_gateway_commands(CLI::App& app, Context& context) {
            true, true);
   add_gateway_pair_command(*gateway, context);
   add_gateway_stats_command(*gateway, context);
+  add_gateway_model_commands(*gateway, context);
   add_gateway_bench_command(*gateway, context);
 }
 

@@ -36,7 +36,7 @@ class Material:
         self.errors = [line.split(" ", 1) for line in read_lines(folder / "errors.lines")]
         self.texts = {path.stem: read_lines(path) for path in sorted(folder.glob("texts-*.lines"))}
         lines = [line for group in self.texts.values() for line in group]
-        english = self.texts["texts-en"] + self.texts["texts-en-2"]
+        english = self.texts["texts-en"] + self.texts["texts-en-2"] + self.texts["texts-en-3"]
         self.mixed_texts = Texts(english * 2 + lines)
 
     def instance(self, seed, chance=0.65):
@@ -99,9 +99,9 @@ class Material:
         yield from first
         order = list(range(len(families)))
         random.Random(7).shuffle(order)
-        for n in range(1, instances + 1):
-            for f in order:
-                name = families[f][0]
+        for f in order:
+            name = families[f][0]
+            for n in range(1, instances + 1):
                 if n > 1 and name.startswith("error"):
                     continue
                 yield self.record(families[f], "%s/%d" % (name, n), 0.6)

@@ -210,8 +210,7 @@ class World:
         return self.chars(STANDARD, 85) + self.rng.choice("AQgw")
 
     def blob(self, size):
-        """Random text teaches only that it is random, and fills the tables: mostly cut short."""
-        return self.chars(STANDARD, size if size < 64 or self.rng.random() < 0.15 else 48)
+        return self.chars(STANDARD, size)
 
     def b64(self, argument):
         return self.blob(int(argument))

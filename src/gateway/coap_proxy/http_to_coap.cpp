@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "gateway/cbor/json_cbor.h"
 #include "gateway/coap/http_mapping.h"
-#include "gateway/coap_proxy/json_cbor.h"
 
 namespace ravine::gateway::coap_proxy {
 namespace {
@@ -209,9 +209,9 @@ void HttpToCoap::add_matrix(const core::HttpRequest& request, Message& message) 
   const auto format = message.uint_option(coap::kContentFormat);
   if (message.payload.empty() || (format && *format != kJson)) return;
   // A client need not say that it sends JSON, and what CBOR cannot hold exactly goes as it is.
-  auto cbor = cbor_of_json(message.payload, Keys::matrix, {.bytes = options_.limits.max_body});
-  message.set_uint(coap::kContentFormat, cbor ? kCbor : format ? kJson : kOctets);
-  if (cbor) message.payload = std::move(*cbor);
+  auto item = cbor::cbor_of_json(message.payload, cbor::Keys::matrix, {.bytes = options_.limits.max_body});
+  message.set_uint(coap::kContentFormat, item ? kCbor : format ? kJson : kOctets);
+  if (item) message.payload = std::move(*item);
 }
 
 // Browsers' questions need not cross the link.
@@ -271,7 +271,8 @@ core::HttpResponse HttpToCoap::response_of(const Call& call, Message response) c
   if (call.matrix) {
     out.headers.emplace_back("access-control-allow-origin", "*");
     if (response.uint_option(coap::kContentFormat) == kCbor) {
-      auto json = json_of_cbor(response.payload, Keys::matrix, {.bytes = options_.limits.max_body});
+      auto json =
+          cbor::json_of_cbor(response.payload, cbor::Keys::matrix, {.bytes = options_.limits.max_body});
       if (!json)
         return {
             502, {{"content-type", "text/plain"}}, to_bytes(as_bytes("the CoAP server's CBOR is malformed"))};

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/machine.h"
-#include "gateway/coap_proxy/json_cbor.h"
+#include "gateway/cbor/json_cbor.h"
 
 namespace ravine::gateway::coap_proxy {
 namespace {
@@ -244,7 +244,7 @@ TEST_F(Bridge, speaks_matrix_by_msc3079_when_told_to) {
     Message response;
     response.code = Code::changed;
     response.add_uint(coap::kContentFormat, 60);
-    response.payload = cbor_of_json(as_bytes(R"({"event_id":"$1"})"), Keys::matrix).value();
+    response.payload = cbor::cbor_of_json(as_bytes(R"({"event_id":"$1"})"), cbor::Keys::matrix).value();
     return response;
   };
   const core::HttpResponse sent =
@@ -254,7 +254,7 @@ TEST_F(Bridge, speaks_matrix_by_msc3079_when_told_to) {
   EXPECT_EQ(as_text(requests[0].find(coap::kAuthorization)->value), "tok");
   EXPECT_EQ(requests[0].uint_option(coap::kContentFormat), 60u);
   EXPECT_EQ(requests[0].uint_option(coap::kAccept), 60u);
-  EXPECT_EQ(as_text(json_of_cbor(requests[0].payload, Keys::matrix).value()),
+  EXPECT_EQ(as_text(cbor::json_of_cbor(requests[0].payload, cbor::Keys::matrix).value()),
             R"({"msgtype":"m.text","body":"hi"})");
   EXPECT_EQ(sent.status, 200);
   EXPECT_EQ(as_text(sent.body), R"({"event_id":"$1"})");

@@ -83,7 +83,7 @@ std::expected<void, Refused> map_body(const Message& request, const MappingOptio
   const bool target_in_body = request.code == Code::fetch && mapped.http.method == "GET";
   if (target_in_body || (request.payload.empty() && !format)) return {};
   if (options.matrix && mapped.matrix && format == kCborFormat) {
-    auto json = json_of_cbor(request.payload, Keys::matrix, {.bytes = options.max_body});
+    auto json = cbor::json_of_cbor(request.payload, cbor::Keys::matrix, {.bytes = options.max_body});
     if (!json) {
       const bool large = json.error().kind == ErrorKind::limit_reached;
       return refuse(large ? Code::request_entity_too_large : Code::bad_request, json.error().message);
@@ -148,8 +148,8 @@ void put_body(Message& message, const MappedRequest& request, core::HttpResponse
   std::uint16_t format = type.empty() ? kOctetsFormat : loose_format_of(type);
   if (request.cbor && format == kJsonFormat) {
     // What CBOR cannot hold exactly goes as it is.
-    if (auto cbor = cbor_of_json(message.payload, Keys::matrix, {.bytes = options.max_body})) {
-      message.payload = std::move(*cbor);
+    if (auto item = cbor::cbor_of_json(message.payload, cbor::Keys::matrix, {.bytes = options.max_body})) {
+      message.payload = std::move(*item);
       format = kCborFormat;
     }
   }

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "gateway/cbor/json_cbor.h"
 #include "gateway/coap/message.h"
 #include "gateway/coap_proxy/allowed_hosts.h"
 #include "gateway/coap_proxy/etag_table.h"
-#include "gateway/coap_proxy/json_cbor.h"
 #include "gateway/coap_proxy/path_table.h"
 #include "gateway/core/http.h"
 

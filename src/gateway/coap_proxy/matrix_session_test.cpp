@@ -1,5 +1,5 @@
 // Matrix clients by MSC3079 through the proxy, with OSCORE.
-#include "gateway/coap_proxy/key_table.h"
+#include "gateway/cbor/key_table.h"
 #include "gateway/coap_proxy/test_world.h"
 
 namespace ravine::gateway::coap_proxy {
@@ -10,11 +10,11 @@ using coap::Message;
 
 constexpr std::uint16_t kJson = 50, kCbor = 60;
 
-Bytes cbor(std::string_view json) {
-  return *cbor_of_json(as_bytes(json), Keys::matrix);
+Bytes packed(std::string_view json) {
+  return *cbor::cbor_of_json(as_bytes(json), cbor::Keys::matrix);
 }
 std::string json(const Message& message) {
-  const auto made = json_of_cbor(message.payload, Keys::matrix);
+  const auto made = cbor::json_of_cbor(message.payload, cbor::Keys::matrix);
   return made ? std::string(as_text(*made)) : "no CBOR: " + made.error().message;
 }
 
@@ -39,7 +39,7 @@ struct Matrix : testing::Test {
   static Message request(Code code, std::string_view target, std::string_view body = {}) {
     Message message = make_request(code, target);
     if (body.empty()) return message;
-    message.payload = cbor(body);
+    message.payload = packed(body);
     message.add_uint(coap::kContentFormat, kCbor);
     return message;
   }

@@ -24,13 +24,13 @@ class ModelCoder final : public Coder {
   ModelCoder(MessageCoder model, const CoderId& id) : model_(std::move(model)), id_(id) {}
 
   Bytes encode(ByteView text, const MessageContext& context) override {
-    return model_.encode(text, TextPhase::start_line, hint(context));
+    return model_.encode(text, phase(context), hint(context));
   }
   std::optional<Bytes> decode(ByteView coded, const MessageContext& context, std::size_t limit) override {
-    return model_.decode(coded, TextPhase::start_line, hint(context), limit);
+    return model_.decode(coded, phase(context), hint(context), limit);
   }
   void commit(ByteView text, const MessageContext& context) override {
-    model_.commit(text, TextPhase::start_line, hint(context));
+    model_.commit(text, phase(context), hint(context));
   }
   void reset() override { model_.reset(); }
   std::unique_ptr<Coder> clone() const override { return std::make_unique<ModelCoder>(model_, id_); }
@@ -38,6 +38,9 @@ class ModelCoder final : public Coder {
   std::string_view name() const override { return "model"; }
 
  private:
+  static TextPhase phase(const MessageContext& context) {
+    return context.direction == Direction::body ? TextPhase::body : TextPhase::start_line;
+  }
   static std::uint32_t hint(const MessageContext& context) {
     return context.request.empty() ? 0 : MessageCoder::route_of(context.request);
   }

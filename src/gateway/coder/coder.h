@@ -1,19 +1,25 @@
 // Coder: message texts to few bytes and back, against a state that both gateways share. One object holds one
-// state: a pure function of the shared prior and the messages committed since reset(), in their order.
+// state: a pure function of the shared tables and the messages committed since reset(), in their order.
 // Pure; one thread. What a state is numbered, when it moves and what happens after data loss: link/.
 #pragma once
 
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/result.h"
 #include "gateway/model/prior.h"
 
 namespace ravine::gateway::coder {
 
-enum class Direction : std::uint8_t { request, response };
+enum class Direction : std::uint8_t {
+  request,
+  response,
+  body,  // a body without a head
+};
 
 // All that a coder may know of a message beside its state.
 struct MessageContext {
@@ -45,5 +51,11 @@ class Coder {
 std::unique_ptr<Coder> make_none_coder();
 // The context-mixing model. `id` names the prior: the first bytes of the SHA-256 of its file.
 std::unique_ptr<Coder> make_model_coder(std::shared_ptr<const Prior> prior, const CoderId& id);
+// Bodies in CBOR where the JSON comes back byte for byte. Keeps no state.
+std::unique_ptr<Coder> make_cbor_coder();
+// The same under raw deflate (RFC 1951) with a preset dictionary of at most 32 KiB. Keeps no state.
+std::unique_ptr<Coder> make_cbor_deflate_coder(ByteView dictionary);
+// Zstandard (RFC 8878) with `dictionary` as its earlier content. Keeps no state.
+std::unique_ptr<Coder> make_zstd_coder(ByteView dictionary);
 
 }  // namespace ravine::gateway::coder

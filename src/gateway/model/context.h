@@ -8,7 +8,7 @@
 
 namespace ravine::gateway {
 
-inline constexpr std::size_t kContexts = 20;
+inline constexpr std::size_t kContexts = 24;
 
 enum class TextPhase : std::uint8_t { start_line, headers, body };
 
@@ -29,25 +29,30 @@ class ContextTracker {
   std::uint32_t route() const { return route_; }
   std::uint32_t key_hash() const { return value_key(); }
   std::uint32_t token_length() const { return token_length_; }
-  std::uint32_t alphabet() const { return alphabet_; }
+  std::uint32_t alphabet() const { return alphabet_; }  // 0 … 31
+  // Base64, hexadecimal and the like: what the last bytes were says nothing of the next one.
+  bool random_token() const { return token_length_ >= 6 && 5 * turns_ >= 2 * token_length_; }
   std::uint32_t last_byte() const { return static_cast<std::uint32_t>(history_ & 0xff); }
   std::uint64_t history() const { return history_; }
   std::uint32_t token_hash() const { return token_; }
   std::uint32_t position() const { return position_; }
+  std::uint32_t last_key() const { return last_key_; }
   bool at_value_start() const { return expects_value_ && position_ == 0; }
   std::uint32_t parent_key() const { return depth_ > 0 ? levels_[depth_].key : 0; }
 
  private:
   static constexpr unsigned kMaxDepth = 31;
   struct Level {
-    std::uint32_t key = 0;      // hash of the key path that led here
-    std::uint32_t members = 0;  // hash of the keys seen so far
-    std::uint32_t type = 0;     // hash of the value of "type" seen here or above
+    std::uint32_t key = 0;                   // hash of the key path that led here
+    std::uint32_t members = 0;               // of the keys seen so far, in any order
+    std::uint32_t type = 0;                  // hash of the value of "type" seen here or above
+    std::uint32_t name = 0, older_name = 0;  // the keys before it, which count again after it
     bool array = false;
   };
   void update_start_line(std::uint8_t byte);
   void update_body(std::uint8_t byte);
   void update_string(std::uint8_t byte);
+  void update_key(std::uint8_t byte);
   void update_words(std::uint8_t byte);
   void open(bool array);
   void close();
@@ -59,11 +64,15 @@ class ContextTracker {
   unsigned depth_ = 0, hidden_depth_ = 0;
   bool in_string_ = false, escaped_ = false, expects_value_ = false, saw_json_ = false;
   bool line_start_ = true;
-  std::uint32_t last_key_ = 0, prefix_ = 0, position_ = 0;
+  std::uint32_t last_key_ = 0, older_key_ = 0, prefix_ = 0, position_ = 0;
   std::uint32_t route_ = 0, segment_ = 0, hint_ = 0;
   bool segment_is_identifier_ = false;
-  std::uint32_t word_ = 0, previous_word_ = 0, older_word_ = 0;
+  std::uint32_t key_ = 0;  // hash of the key that is being read, of its kind when it is an identifier
+  bool key_known_ = false;
+  std::uint32_t last_value_ = 0;
+  std::uint32_t word_ = 0, last_word_ = 0;
   std::uint32_t token_ = 0, token_length_ = 0, alphabet_ = 0, shape_ = 0;
+  std::uint32_t turns_ = 0;  // changes between digits, lower and upper case within the token
 };
 
 // Mixes two words into one hash.

@@ -20,8 +20,8 @@ extern const LogisticTables kLogistic;
 
 // Stretched → probability.
 inline int squash(int stretched) {
-  return kLogistic
-      .squash[static_cast<std::size_t>(std::clamp(stretched, -kStretchLimit, kStretchLimit) + kStretchLimit)];
+  const int at = std::clamp(stretched, -kStretchLimit, kStretchLimit) + kStretchLimit;
+  return kLogistic.squash[static_cast<std::size_t>(at)];
 }
 // Probability → stretched: the smallest x with squash(x) ≥ p.
 inline int stretch(int probability) {

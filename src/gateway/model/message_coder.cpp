@@ -1,5 +1,7 @@
 #include "gateway/model/message_coder.h"
 
+#include <algorithm>
+
 #include "gateway/model/message_walk.h"
 #include "gateway/model/range_coder.h"
 
@@ -18,17 +20,31 @@ void MessageCoder::reset() {
 Bytes MessageCoder::encode(ByteView text, TextPhase phase, std::uint32_t hint) {
   Predictor predictor(*prior_, *overlay_);
   RangeEncoder encoder;
-  predictor.begin(phase, hint);
-  walk_message(predictor, text, [&](bool bit, std::uint32_t one) { encoder.encode(bit, one); });
+  encoder.encode(true, kModelled);
+  predictor.begin(phase, hint, Predictor::Changes::undone);
+  const std::size_t limit = text.size() + kStoredMark.size();
+  walk_message(
+      predictor, text, [&](bool bit, std::uint32_t one) { encoder.encode(bit, one); },
+      [&] { return encoder.size() <= limit; });
   predictor.rollback();
-  return encoder.finish();
+  Bytes coded = encoder.finish();
+  if (coded.size() <= limit) return coded;
+  coded.assign(kStoredMark.begin(), kStoredMark.end());
+  coded.insert(coded.end(), text.begin(), text.end());
+  return coded;
 }
 
 std::optional<Bytes> MessageCoder::decode(ByteView coded, TextPhase phase, std::uint32_t hint,
                                           std::size_t limit) {
-  Predictor predictor(*prior_, *overlay_);
   RangeDecoder decoder(coded);
-  predictor.begin(phase, hint);
+  if (!decoder.decode(kModelled)) {
+    const bool marked = coded.size() >= kStoredMark.size() &&
+                        std::equal(kStoredMark.begin(), kStoredMark.end(), coded.begin());
+    if (!marked || coded.size() - kStoredMark.size() > limit) return std::nullopt;
+    return to_bytes(coded.subspan(kStoredMark.size()));
+  }
+  Predictor predictor(*prior_, *overlay_);
+  predictor.begin(phase, hint, Predictor::Changes::undone);
   Bytes text;
   bool good = true;
   for (;;) {
@@ -52,9 +68,8 @@ std::optional<Bytes> MessageCoder::decode(ByteView coded, TextPhase phase, std::
 
 void MessageCoder::commit(ByteView text, TextPhase phase, std::uint32_t hint) {
   Predictor predictor(*prior_, *overlay_);
-  predictor.begin(phase, hint);
+  predictor.begin(phase, hint, Predictor::Changes::kept);
   walk_message(predictor, text, [](bool, std::uint32_t) {});
-  predictor.commit();
 }
 
 std::uint32_t MessageCoder::route_of(ByteView request) {

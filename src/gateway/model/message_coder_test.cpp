@@ -29,7 +29,7 @@ std::shared_ptr<const Prior> trained() {
     }
     TrainerOptions options;
     options.slot_bits = 15;
-    options.least_seen = 1;
+    options.least_units = 1;
     return std::make_shared<const Prior>(Trainer(options).train(messages, as_bytes(send_body(1))));
   }();
   return prior;
@@ -109,6 +109,17 @@ TEST(MessageCoder, changes_nothing_by_coding_and_gains_by_committing) {
   EXPECT_LT(again.size() * 4, first.size());
   coder.reset();
   EXPECT_EQ(coder.encode(as_bytes(text), TextPhase::body, 0), first);
+}
+
+TEST(MessageCoder, takes_back_a_message_of_any_length) {
+  MessageCoder coder(trained());
+  const Bytes before = coder.encode(as_bytes(send_body(5)), TextPhase::body, 0);
+  std::string text;
+  for (int i = 0; i < 600; ++i) text += send_body(i * 31) + "\n";
+  for (const std::size_t size : {std::size_t{100}, std::size_t{3000}, text.size()}) {
+    expect_round_trip(coder, text.substr(0, size), TextPhase::body);
+    EXPECT_EQ(coder.encode(as_bytes(send_body(5)), TextPhase::body, 0), before) << size;
+  }
 }
 
 TEST(MessageCoder, agrees_with_another_that_committed_the_same_messages) {

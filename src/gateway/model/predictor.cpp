@@ -1,47 +1,50 @@
 #include "gateway/model/predictor.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/ensure.h"
 #include "gateway/model/logistic.h"
+#include "gateway/model/slot_file.h"
 #include "gateway/model/training.h"
 
 namespace ravine::gateway {
 namespace {
 
 // Contexts that the overlay follows too: short orders for new words, fields for repeated values.
-constexpr std::array<std::size_t, kOverlayContexts> kOverlaid{1, 2, 3, 4, 6, 8, 10, 13};
+constexpr std::array<std::size_t, kOverlayContexts> kOverlaid{1, 2, 3, 4, 6, 7, 10, 15};
+
+// Contexts that say something of a random token: its kind and length.
+constexpr std::uint32_t kRandomContexts = (1u << 0) | (1u << 17) | (1u << 18);
+constexpr std::uint32_t kOrderContexts = 0x7e, kStructureContexts = 0xdc00;
+constexpr std::uint32_t kAllContexts = (1u << kContexts) - 1;
 
 constexpr std::uint32_t kHistoryMask = (1u << Overlay::kHistoryBits) - 1;
 constexpr std::uint32_t kDictionaryMinimum = 6;
 constexpr std::uint32_t kLongest = 400;
 
-std::uint8_t check_of(std::uint32_t hash, unsigned node) {
-  const auto check = static_cast<std::uint8_t>((hash >> 24) ^ (node * 37));
-  return check == 0 ? 1 : check;
-}
-
-// Position of a node's slot: 16 slots of one nibble share a 64-byte line.
-std::size_t slot_index(std::uint32_t hash, unsigned node, std::size_t line_mask) {
-  return ((hash & line_mask) << 4) | (node ^ ((hash >> 20) & 15));
-}
+constexpr int kLeastMiss = 650;  // of 65536: smaller errors teach weights nothing
+constexpr int kAdaptRate = 10;
+constexpr std::int16_t kHeaviest = 31000;
+constexpr std::int64_t kMostFinal = 1 << 24;
 
 void learn_map(std::uint16_t* at, bool bit, int shift) {
   const int target = bit ? 65535 : 0;
   *at = static_cast<std::uint16_t>(std::clamp(*at + ((target - *at) >> shift), 24, 65535 - 24));
 }
 
-constexpr std::array<int, 32> make_rates() {
-  std::array<int, 32> rates{};
-  for (int n = 0; n < 32; ++n) rates[static_cast<std::size_t>(n)] = 65536 * 2 / (2 * n + 3);
+constexpr std::array<int, 256> make_rates() {
+  std::array<int, 256> rates{};
+  for (int n = 0; n < 256; ++n) rates[static_cast<std::size_t>(n)] = 65536 * 2 / (2 * n + 3);
   return rates;
 }
-constexpr std::array<int, 32> kRates = make_rates();
+constexpr std::array<int, 256> kRates = make_rates();
 
-Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
+inline Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
   const int target = bit ? 65535 : 0;
-  const int rate = kRates[std::min<std::size_t>(slot.seen, 31)];
+  const int rate = kRates[slot.seen];
   const int moved = slot.one + static_cast<int>((static_cast<std::int64_t>(target - slot.one) * rate) >> 16);
   slot.one = static_cast<std::uint16_t>(std::clamp(moved, 16, 65519));
   if (slot.seen < limit) ++slot.seen;
@@ -51,38 +54,84 @@ Slot stepped(Slot slot, bool bit, std::uint8_t limit) {
 }  // namespace
 
 Overlay::Overlay(const Prior& prior) {
+  std::copy(prior.weights.begin(), prior.weights.end(), weights.begin());
   std::copy(prior.final_weights.begin(), prior.final_weights.end(), final_weights.begin());
-  std::copy(prior.apm[0].begin(), prior.apm[0].end(), apm.begin());
+  for (std::size_t i = 0; i < apm.size(); ++i)
+    std::copy(prior.apm[i].begin(), prior.apm[i].end(), apm[i].begin());
 }
 
 Predictor::Predictor(const Prior& prior, Overlay& overlay, TrainingState* training)
-    : prior_(prior), overlay_(overlay), training_(training) {}
+    : prior_(prior),
+      overlay_(overlay),
+      training_(training),
+      counts_only_(training != nullptr && training->learn_slots) {}
 
 template <class T>
 void Predictor::write(T& target, T value) {
-  static_assert(sizeof(T) <= 4);
-  Undo undo{static_cast<std::uint32_t>(reinterpret_cast<std::uint8_t*>(&target) -
-                                       reinterpret_cast<std::uint8_t*>(&overlay_)),
-            sizeof(T), 0};
-  std::memcpy(&undo.old, &target, sizeof(T));
-  journal_.push_back(undo);
+  static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4);
+  if (noting_) note(&target, sizeof(T));
   target = value;
 }
 
-void Predictor::rollback() {
-  auto* base = reinterpret_cast<std::uint8_t*>(&overlay_);
+void Predictor::note(const void* at, std::uint32_t size) {
+  Undo undo{static_cast<std::uint32_t>(static_cast<const std::uint8_t*>(at) -
+                                       reinterpret_cast<const std::uint8_t*>(&overlay_)),
+            size, 0};
+  std::memcpy(&undo.old, at, size);
+  journal_.push_back(undo);
+  if (journal_.size() < kLongestJournal) return;
+  before_ = std::make_unique<Overlay>(overlay_);
+  undo_on(*before_);
+  forget_notes();
+}
+
+void Predictor::note_weights(std::size_t set) {
+  if (noted_sets_.test(set)) return;
+  noted_sets_.set(set);
+  sets_noted_.push_back(static_cast<std::uint16_t>(set));
+  const auto first = overlay_.weights.begin() + static_cast<std::ptrdiff_t>(set * kInputs);
+  old_weights_.insert(old_weights_.end(), first, first + kInputs);
+}
+
+void Predictor::undo_on(Overlay& overlay) const {
+  auto* base = reinterpret_cast<std::uint8_t*>(&overlay);
   for (std::size_t i = journal_.size(); i-- > 0;) {
-    std::memcpy(base + journal_[i].offset, &journal_[i].old, journal_[i].size);
+    const Undo& undo = journal_[i];
+    if (undo.size == 2) {
+      std::memcpy(base + undo.offset, &undo.old, 2);
+    } else if (undo.size == 4) {
+      std::memcpy(base + undo.offset, &undo.old, 4);
+    } else {
+      base[undo.offset] = static_cast<std::uint8_t>(undo.old);
+    }
   }
-  journal_.clear();
+  for (std::size_t i = 0; i < sets_noted_.size(); ++i)
+    std::copy_n(&old_weights_[i * kInputs], kInputs, &overlay.weights[sets_noted_[i] * kInputs]);
 }
 
-void Predictor::commit() {
+void Predictor::forget_notes() {
+  noting_ = false;
   journal_.clear();
+  noted_sets_.reset();
+  sets_noted_.clear();
+  old_weights_.clear();
 }
 
-void Predictor::begin(TextPhase phase, std::uint32_t hint) {
-  journal_.clear();
+void Predictor::rollback() {
+  if (before_ != nullptr) {
+    overlay_ = *before_;
+    before_ = nullptr;
+  } else {
+    ensure(noting_);
+    undo_on(overlay_);
+  }
+  forget_notes();
+}
+
+void Predictor::begin(TextPhase phase, std::uint32_t hint, Changes changes) {
+  before_ = nullptr;
+  forget_notes();
+  noting_ = changes == Changes::undone;
   context_.begin(phase, hint);
   partial_ = 1;
   bit_ = 0;
@@ -161,6 +210,8 @@ void Predictor::find_matches() {
 
 void Predictor::start_byte() {
   context_.hashes(hashes_);
+  random_ = context_.random_token();
+  alive_ = random_ ? kRandomContexts : kAllContexts;
   for (std::size_t i = 0; i < kContexts; ++i)
     hashes_[i] = mix_hash(hashes_[i], static_cast<std::uint32_t>(i + 1));
   for (MatchState& match : matches_) match.expected = match.at != 0 ? byte_at(match) : 0;
@@ -169,9 +220,17 @@ void Predictor::start_byte() {
 
 void Predictor::start_nibble() {
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
-  for (std::size_t i = 0; i < kContexts; ++i) {
-    lines_[i] = bit_ == 0 ? hashes_[i] : mix_hash(hashes_[i], partial_);
-    __builtin_prefetch(&prior_.slots[(lines_[i] & mask) << 4]);
+  if (bit_ == 0) {
+    lines_ = hashes_;
+  } else {
+    for (std::size_t i = 0; i < kContexts; ++i) lines_[i] = mix_hash(hashes_[i], partial_);
+  }
+  const Slot* slots = prior_.slots.data();
+  for (std::uint32_t rest = alive_; rest != 0; rest &= rest - 1) {
+    const auto i = static_cast<std::size_t>(std::countr_zero(rest));
+    const Slot* line = slots + ((lines_[i] & mask) << 4);
+    __builtin_prefetch(line);
+    __builtin_prefetch(slots + ((line - slots) ^ 16));
   }
 }
 
@@ -182,36 +241,48 @@ unsigned Predictor::node() const {
 Predictor::Found Predictor::add_static_inputs() {
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
   const std::uint8_t* bins = map_bins().data();
+  const Slot* slots = prior_.slots.data();
+  const Prior::MixInput* mix_inputs = prior_.slot_inputs.data();
   const unsigned at_node = node();
-  Found found;
-  for (std::size_t i = 0; i < kContexts; ++i) {
+  std::fill_n(inputs_.begin(), 2 * kContexts, std::int16_t{0});
+  if (training_ != nullptr) {
+    static_slots_.fill(nullptr);
+    static_cells_.fill(kNoCell);
+  }
+  std::uint32_t known = 0;
+  for (std::uint32_t rest = alive_; rest != 0; rest &= rest - 1) {
+    const auto i = static_cast<std::size_t>(std::countr_zero(rest));
     const std::size_t index = slot_index(lines_[i], at_node, mask);
     const std::uint8_t check = check_of(lines_[i], at_node);
-    const Slot* slot = &prior_.slots[index];
-    if (slot->check != check || slot->seen == 0) slot = &prior_.slots[index ^ 16];
-    if (slot->check != check || slot->seen == 0) {
-      static_slots_[i] = nullptr;
-      static_cells_[i] = kNoCell;
-      inputs_[2 * i] = inputs_[2 * i + 1] = 0;
-      continue;
-    }
+    // One branch that is hard to foresee, not two.
+    const bool here = slots[index].check == check, beside = slots[index ^ 16].check == check;
+    if (!(here | beside)) continue;
+    const Slot* slot = slots + (index ^ (here ? 0u : 16u));
+    known |= 1u << i;
     const std::size_t cell = map_cell(i, *slot, bins);
+    inputs_[2 * i] = mix_inputs[cell].stretched;
+    inputs_[2 * i + 1] = mix_inputs[cell].linear;
+    if (training_ == nullptr) continue;
     static_slots_[i] = slot;
     static_cells_[i] = static_cast<std::uint32_t>(cell);
-    inputs_[2 * i] = prior_.slot_inputs[cell].stretched;
-    inputs_[2 * i + 1] = prior_.slot_inputs[cell].linear;
-    found.orders += i >= 1 && i <= 7 ? 1 : 0;
-    found.structures += i >= 10 && i <= 15 ? 1 : 0;
   }
-  return found;
+  // What a context does not know, it knows no continuation of; only the table that is being filled may.
+  if (!counts_only_) alive_ = known;
+  return {static_cast<unsigned>(std::popcount(known & kOrderContexts)),
+          static_cast<unsigned>(std::popcount(known & kStructureContexts))};
 }
 
 void Predictor::add_overlay_inputs() {
   constexpr std::size_t kMask = (std::size_t{1} << (Overlay::kSlotBits - 4)) - 1;
   const std::uint8_t* bins = map_bins().data();
   const unsigned at_node = node();
-  std::int16_t* inputs = &inputs_[2 * kContexts];
-  for (std::size_t i = 0; i < kOverlayContexts; ++i, inputs += 2) {
+  std::int16_t* inputs = &inputs_[kOverlayInput];
+  if (random_) {
+    std::fill_n(inputs, kOverlayContexts, std::int16_t{0});
+    overlay_cells_.fill(kNoCell);
+    return;
+  }
+  for (std::size_t i = 0; i < kOverlayContexts; ++i) {
     const std::uint32_t line = lines_[kOverlaid[i]];
     const std::uint8_t check = check_of(line, at_node);
     std::size_t index = slot_index(line * 0x2545F491u, at_node, kMask);
@@ -224,54 +295,68 @@ void Predictor::add_overlay_inputs() {
     overlay_slots_[i] = static_cast<std::uint32_t>(index);
     if (slot->check != check || slot->seen == 0) {
       overlay_cells_[i] = kNoCell;
-      inputs[0] = inputs[1] = 0;
+      inputs[i] = 0;
       continue;
     }
     const std::size_t cell = map_cell(i, *slot, bins);
     overlay_cells_[i] = static_cast<std::uint32_t>(cell);
-    inputs[0] = prior_.overlay_inputs[cell].stretched;
-    inputs[1] = prior_.overlay_inputs[cell].linear;
+    inputs[i] = prior_.overlay_inputs[cell].stretched;
   }
 }
 
 void Predictor::add_match_inputs() {
-  std::int16_t* inputs = &inputs_[2 * (kContexts + kOverlayContexts)];
-  for (std::size_t m = 0; m < kMatches; ++m, inputs += 2) {
+  std::int16_t* inputs = &inputs_[kMatchInput];
+  for (std::size_t m = 0; m < kMatches; ++m) {
     MatchState& match = matches_[m];
     match.cell = kNoCell;
-    inputs[0] = inputs[1] = 0;
+    inputs[m] = 0;
     if (match.at == 0 || ((match.expected | 0x100u) >> (8 - bit_)) != partial_) continue;
     match.cell = static_cast<std::uint32_t>((m * kMatchClasses + match_class(match.length)) * 16 +
                                             context_.place() * 2 + (match.misses > 0 ? 1 : 0));
-    const Prior::MixInput input = mix_input(prior_.match_map[match.cell]);
-    const int sign = ((match.expected >> (7 - bit_)) & 1) != 0 ? 1 : -1;
-    inputs[0] = static_cast<std::int16_t>(sign * input.stretched);
-    inputs[1] = static_cast<std::int16_t>(sign * input.linear);
+    const int sure = stretch(prior_.match_map[match.cell]);
+    inputs[m] = static_cast<std::int16_t>(((match.expected >> (7 - bit_)) & 1) != 0 ? sure : -sure);
   }
 }
 
 void Predictor::choose_sets(Found found) {
-  const unsigned place = context_.place();
+  // Random tokens have weights of their own, in the sets of a place that hardly occurs.
+  const unsigned place = random_ ? ContextTracker::after_end : context_.place();
   const MatchState& match = matches_[0].length >= matches_[2].length ? matches_[0] : matches_[2];
   const bool alive = match.at != 0 && ((match.expected | 0x100u) >> (8 - bit_)) == partial_;
   const unsigned reach = !alive ? 0 : match.length < 8 ? 1 : match.length < 24 ? 2 : 3;
-  const std::uint32_t run = std::min<std::uint32_t>(context_.token_length(), 15);
-  sets_ = {(place * 8 + bit_) * 4 + reach, partial_ * 8 + place,
-           context_.last_byte() * 3 + (bit_ == 0  ? 0u
-                                       : bit_ < 4 ? 1u
-                                                  : 2u),
-           (std::min(found.orders, 7u) * 8 + std::min(found.structures, 7u)) * 8 + bit_,
-           (run * 16 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u)};
-  final_set_ = (place * 8 + bit_) * kSelectors;
+  const std::uint32_t run = random_ ? 12 + std::min<std::uint32_t>((context_.token_length() - 6) / 12, 3)
+                                    : std::min<std::uint32_t>(context_.token_length(), 11);
+  // Bits of structure, keys, texts and random tokens have weights of their own.
+  const unsigned sort = random_                        ? 3
+                        : place == ContextTracker::key ? 1
+                        : place == ContextTracker::structure || place == ContextTracker::number_value ||
+                                place == ContextTracker::raw
+                            ? 0
+                            : 2;
+  const unsigned step = bit_ == 0 ? 0 : bit_ < 4 ? 1 : 2;
+  sets_ = {(place * 8 + bit_) * 4 + reach,
+           partial_ * 4 + sort,
+           (random_ ? 0u : context_.last_byte()) * 3 + step,
+           (random_ ? 7u * 8 : std::min(found.orders, 7u) * 8 + std::min(found.structures, 7u)) * 8 + bit_,
+           (run * 32 + context_.alphabet()) * 2 + (bit_ < 3 ? 0u : 1u),
+           mix_hash(context_.last_key(), place) & 511u};
+  for (std::size_t s = 0; s < kSelectors; ++s) sets_[s] += kSetStarts[s];
+  final_set_ = ((place * 8 + bit_) * 4 + reach) * kSelectors;
+  match_hint_ = alive ? 1 + reach * 2 + ((match.expected >> (7 - bit_)) & 1) : 0;
 }
 
 void Predictor::mix() {
+  // A trainer moves the prior's weights alone.
+  const bool trains = training_ != nullptr;
+  const std::int16_t* all = trains ? prior_.weights.data() : overlay_.weights.data();
   std::int64_t sum = 0;
   for (std::size_t s = 0; s < kSelectors; ++s) {
-    const std::int16_t* weights = &prior_.weights[s][sets_[s] * kInputs];
-    std::int32_t dot = 0;
-    for (std::size_t k = 0; k < kInputs; ++k) dot += inputs_[k] * weights[k];
-    outputs_[s] = std::clamp(dot >> 12, -kStretchLimit, kStretchLimit);
+    const std::int16_t* weights = &all[sets_[s] * kInputs];
+    std::uint32_t sum_of_set = 0;  // wraps where a model file of a stranger makes it
+    for (std::size_t k = 0; k < kInputs; ++k)
+      sum_of_set += static_cast<std::uint32_t>(inputs_[k] * weights[k]);
+    const auto dot = static_cast<std::int32_t>(sum_of_set);
+    outputs_[s] = std::clamp(dot >> kWeightOneBits, -kStretchLimit, kStretchLimit);
     sum += static_cast<std::int64_t>(outputs_[s]) * overlay_.final_weights[final_set_ + s];
   }
   mixed_ = static_cast<int>(std::clamp<std::int64_t>(sum >> 16, -kStretchLimit, kStretchLimit));
@@ -279,24 +364,30 @@ void Predictor::mix() {
 
 void Predictor::predict() {
   const Found found = add_static_inputs();
+  if (counts_only_) return;
   add_overlay_inputs();
   add_match_inputs();
-  inputs_[2 * (kContexts + kOverlayContexts + kMatches)] = 256;
+  inputs_[kConstantInput] = 256;
   choose_sets(found);
   mix();
   probability_ = static_cast<std::uint32_t>(refine(squash(mixed_)));
 }
 
 int Predictor::refine(int probability) {
-  const std::uint32_t set =
-      (mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1));
+  const auto history = static_cast<std::uint32_t>(context_.history());
+  const std::array<std::uint32_t, 2> sets{
+      mix_hash(partial_ | (context_.last_byte() << 8), context_.place()) & (kApmSets - 1),
+      mix_hash(partial_ | (history & 0xffff) << 8, match_hint_) & (kApmSets - 1)};
   const int at = mixed_ + 2816;  // 0 … 5632: 32 bins of 176
   const int bin = at / 176, weight = at % 176;
-  const std::uint16_t* cells = &overlay_.apm[set * kApmBins];
-  apm_at_[0] =
-      set * static_cast<std::uint32_t>(kApmBins) + static_cast<std::uint32_t>(bin + (weight > 88 ? 1 : 0));
-  const int refined = (cells[bin] * (176 - weight) + cells[std::min(bin + 1, 32)] * weight) / 176;
-  return std::clamp((probability * 3 + refined) / 4, 8, 65528);
+  int refined = 0;
+  for (std::size_t i = 0; i < 2; ++i) {
+    std::uint16_t* cells = &overlay_.apm[i][sets[i] * kApmBins + static_cast<std::size_t>(bin)];
+    apm_at_[i] = cells + (weight > 88 ? 1 : 0);
+    refined += (cells[0] * (176 - weight) + cells[bin < 32 ? 1 : 0] * weight) / 176;
+  }
+  // Calibration by the last bytes is noise where they say nothing.
+  return std::clamp(random_ ? probability : (probability * 2 + refined) / 4, 8, 65528);
 }
 
 void Predictor::update_slots(bool bit) {
@@ -307,17 +398,23 @@ void Predictor::update_slots(bool bit) {
     Slot next = slot.check == check && slot.seen != 0 ? slot : Slot{32768, 0, check};
     write(slot, stepped(next, bit, 30));
   }
-  if (training_ == nullptr || !training_->learn_slots) return;
+}
+
+void Predictor::train_counters(bool bit) {
+  const unsigned at_node = node();
   std::vector<Slot>& slots = training_->prior.slots;
   const std::size_t mask = (std::size_t{1} << (prior_.slot_bits - 4)) - 1;
   for (std::size_t i = 0; i < kContexts; ++i) {
+    if ((alive_ >> i & 1) == 0) continue;
     Slot* slot = const_cast<Slot*>(static_slots_[i]);
     if (slot == nullptr) {
       const std::size_t index = slot_index(lines_[i], at_node, mask);
       slot = slots[index].seen <= slots[index ^ 16].seen ? &slots[index] : &slots[index ^ 16];
       *slot = Slot{32768, 0, check_of(lines_[i], at_node)};
+      training_->last_unit[static_cast<std::size_t>(slot - slots.data())] = 0;
     }
-    *slot = stepped(*slot, bit, 255);
+    const bool first = training_->first_in_unit(static_cast<std::size_t>(slot - slots.data()));
+    *slot = stepped(*slot, bit, first ? 255 : slot->seen);
   }
 }
 
@@ -325,9 +422,32 @@ void Predictor::update_weights(bool bit) {
   const int error = ((bit ? 65535 : 0) - squash(mixed_));
   for (std::size_t s = 0; s < kSelectors; ++s) {
     std::int32_t& weight = overlay_.final_weights[final_set_ + s];
-    write(weight, weight + static_cast<std::int32_t>((static_cast<std::int64_t>(outputs_[s]) * error) >> 17));
+    const std::int64_t moved = weight + ((static_cast<std::int64_t>(outputs_[s]) * error) >> 17);
+    write(weight, static_cast<std::int32_t>(std::clamp<std::int64_t>(moved, -kMostFinal, kMostFinal)));
   }
-  if (training_ == nullptr || !training_->learn_mixing) return;
+  if (training_ != nullptr) {
+    if (training_->learn_mixing) train_mixing(bit);
+    return;
+  }
+  if (random_) return;
+  // In 16 bits throughout, so that compilers find the vector instructions.
+  alignas(32) std::array<std::int16_t, kInputs> scaled;
+  for (std::size_t k = 0; k < kInputs; ++k) scaled[k] = static_cast<std::int16_t>(inputs_[k] * 8);
+  for (std::size_t s = 0; s < kSelectors; ++s) {
+    const int missed = (bit ? 65535 : 0) - squash(outputs_[s]);
+    if (std::abs(missed) < kLeastMiss) continue;
+    if (noting_) note_weights(sets_[s]);
+    const auto step = static_cast<std::int16_t>(missed * kAdaptRate / 128);
+    std::int16_t* weights = &overlay_.weights[sets_[s] * kInputs];
+    for (std::size_t k = 0; k < kInputs; ++k) {
+      const auto twice = static_cast<std::int16_t>((scaled[k] * step) >> 16);
+      const auto moved = static_cast<std::int16_t>(weights[k] + ((twice + 1) >> 1));
+      weights[k] = std::clamp<std::int16_t>(moved, -kHeaviest, kHeaviest);
+    }
+  }
+}
+
+void Predictor::train_mixing(bool bit) {
   Prior& prior = training_->prior;
   const auto learn = [&](std::vector<std::uint16_t>& map, std::vector<Prior::MixInput>& inputs,
                          std::uint32_t cell) {
@@ -343,24 +463,29 @@ void Predictor::update_weights(bool bit) {
   }
   for (std::size_t s = 0; s < kSelectors; ++s) {
     const std::int64_t step = (bit ? 65535 : 0) - squash(outputs_[s]);
-    std::int32_t* exact = &training_->weights[s][sets_[s] * kInputs];
-    std::int16_t* rounded = &training_->prior.weights[s][sets_[s] * kInputs];
+    std::int32_t* exact = &training_->weights[sets_[s] * kInputs];
+    std::int16_t* rounded = &training_->prior.weights[sets_[s] * kInputs];
+    constexpr int kMore = kTrainedOneBits - kWeightOneBits;
+    constexpr std::int64_t kMost = std::int64_t{kHeaviest} << kMore;
     for (std::size_t k = 0; k < kInputs; ++k) {
       if (inputs_[k] == 0) continue;
       const std::int64_t moved = exact[k] + ((inputs_[k] * step * training_->rate) >> 14);
-      exact[k] = static_cast<std::int32_t>(std::clamp<std::int64_t>(moved, -(7 << 20), 7 << 20));
-      rounded[k] = static_cast<std::int16_t>(exact[k] >> 8);
+      exact[k] = static_cast<std::int32_t>(std::clamp(moved, -kMost, kMost));
+      rounded[k] = static_cast<std::int16_t>(exact[k] >> kMore);
     }
   }
 }
 
 void Predictor::update(bool bit) {
-  update_slots(bit);
-  update_weights(bit);
-  {
-    std::uint16_t& cell = overlay_.apm[apm_at_[0]];
-    const int target = bit ? 65535 : 0;
-    write(cell, static_cast<std::uint16_t>(cell + ((target - cell) >> 6)));
+  if (counts_only_) {
+    train_counters(bit);
+  } else {
+    update_weights(bit);
+    if (!random_) update_slots(bit);
+    for (std::uint16_t* cell : apm_at_) {
+      if (random_) break;
+      write(*cell, static_cast<std::uint16_t>(*cell + (((bit ? 65535 : 0) - *cell) >> 6)));
+    }
   }
   partial_ = (partial_ << 1) | (bit ? 1u : 0u);
   ++bit_;
@@ -371,7 +496,7 @@ void Predictor::update(bool bit) {
     context_.update(byte);
     partial_ = 1;
     bit_ = 0;
-    find_matches();
+    if (!counts_only_) find_matches();
     start_byte();
   } else if (bit_ == 4) {
     start_nibble();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <memory>
 #include <vector>
 
@@ -26,8 +27,9 @@ struct Overlay {
   std::array<std::uint32_t, 1u << kIndexBits> long_index{}, token_index{};
   std::array<std::uint32_t, 1u << kKeyBits> key_index{};
   std::uint32_t end = 1;  // history position of the next byte; counts on for ever, masked when used
-  std::array<std::int32_t, 64 * kSelectors> final_weights{};
-  std::array<std::uint16_t, kApmSets * kApmBins> apm{};
+  std::array<std::int16_t, kSets * kInputs> weights{};
+  std::array<std::int32_t, kFinalSets * kSelectors> final_weights{};
+  std::array<std::array<std::uint16_t, kApmSets * kApmBins>, 2> apm{};
 };
 
 struct TrainingState;  // trainer.cpp: full-precision weights; null when predicting
@@ -37,13 +39,13 @@ class Predictor {
   // Both outlive the predictor. With `training`, weights and maps of `prior` learn.
   Predictor(const Prior& prior, Overlay& overlay, TrainingState* training = nullptr);
 
-  // Starts a message. Everything from here to rollback() or commit() is journalled.
-  void begin(TextPhase phase, std::uint32_t hint);
+  // Starts a message, whose changes to the overlay either stay or wait for rollback().
+  enum class Changes : std::uint8_t { kept, undone };
+  void begin(TextPhase phase, std::uint32_t hint, Changes changes);
   std::uint32_t one() const { return probability_; }  // chance in 1/65536 that the next bit is 1
   void update(bool bit);
   const ContextTracker& context() const { return context_; }
-  void rollback();  // the overlay is as it was at begin()
-  void commit();
+  void rollback();  // the overlay is as it was at begin(); requires Changes::undone
 
  private:
   struct MatchState {
@@ -56,6 +58,10 @@ class Predictor {
   };
   template <class T>
   void write(T& target, T value);
+  void note(const void* at, std::uint32_t size);
+  void note_weights(std::size_t set);
+  void undo_on(Overlay& overlay) const;
+  void forget_notes();
   void start_byte();
   void start_nibble();
   void predict();
@@ -71,6 +77,8 @@ class Predictor {
   void mix();
   void update_slots(bool bit);
   void update_weights(bool bit);
+  void train_mixing(bool bit);
+  void train_counters(bool bit);
   std::uint8_t byte_at(const MatchState& match) const;
   std::uint32_t extend(const MatchState& match, std::uint32_t limit) const;
   int refine(int probability);
@@ -78,15 +86,25 @@ class Predictor {
   const Prior& prior_;
   Overlay& overlay_;
   TrainingState* training_;
+  bool counts_only_;  // the trainer fills the prior's counters, for which nothing is mixed
   ContextTracker context_;
+  // What to put back: cells, and whole sets of weights, each at its first change. Longer messages than the
+  // journal holds are taken back by a copy of the overlay.
+  static constexpr std::size_t kLongestJournal = std::size_t{1} << 15;
   struct Undo {
     std::uint32_t offset, size, old;
   };
+  bool noting_ = false;
   std::vector<Undo> journal_;
+  std::bitset<kSets> noted_sets_;
+  std::vector<std::uint16_t> sets_noted_;
+  std::vector<std::int16_t> old_weights_;
+  std::unique_ptr<Overlay> before_;
 
   unsigned partial_ = 1, bit_ = 0;  // bits of the current byte with a leading one; index of the next
   std::array<std::uint32_t, kContexts> hashes_{};
   std::array<std::uint32_t, kContexts> lines_{};
+  std::uint32_t alive_ = 0;  // bit i: context i may know the next bit
   std::array<const Slot*, kContexts> static_slots_{};
   std::array<std::uint32_t, kOverlayContexts> overlay_slots_{};
   static constexpr std::uint32_t kNoCell = UINT32_MAX;
@@ -94,11 +112,13 @@ class Predictor {
   std::array<std::uint32_t, kOverlayContexts> overlay_cells_{};
   std::array<MatchState, kMatches> matches_{};
   alignas(32) std::array<std::int16_t, kInputs> inputs_{};
-  std::array<std::size_t, kSelectors> sets_{};
+  std::array<std::size_t, kSelectors> sets_{};  // among all kSets
   std::array<int, kSelectors> outputs_{};
   std::size_t final_set_ = 0;
   int mixed_ = 0;  // stretched, before refinement
-  std::array<std::uint32_t, 2> apm_at_{};
+  std::array<std::uint16_t*, 2> apm_at_{};
+  std::uint32_t match_hint_ = 0;  // for calibration: what the best match expects
+  bool random_ = false;           // of the context: most inputs are silent
   std::uint32_t probability_ = 32768;
 };
 

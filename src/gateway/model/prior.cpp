@@ -5,13 +5,14 @@
 #include <algorithm>
 
 #include "gateway/model/logistic.h"
+#include "gateway/model/slot_file.h"
 
 namespace ravine::gateway {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x52764d31;  // "RvM1": format 1 of the model file
-constexpr std::size_t kMaxUnpacked = 24u << 20;
-constexpr unsigned kMaxSlotBits = 22;
+constexpr std::uint32_t kMagic = 0x52764d33;  // "RvM3": format 3 of the model file
+constexpr unsigned kMinSlotBits = 10, kMaxSlotBits = 21;
+constexpr std::size_t kMaxDictionary = std::size_t{1} << 20;
 constexpr unsigned kDictionaryIndexBits = 16;
 
 // One table as bytes, little-endian, the low bytes of all cells first: that packs better.
@@ -41,48 +42,12 @@ void take_table(ByteReader& in, std::vector<T>& table) {
 
 template <class Tables, class Visit>
 void visit_tables(Tables& prior, Visit visit) {
-  for (auto& table : prior.weights) visit(table);
+  visit(prior.weights);
   visit(prior.slot_map);
   visit(prior.overlay_map);
   visit(prior.match_map);
   visit(prior.final_weights);
   for (auto& table : prior.apm) visit(table);
-}
-
-void put_slots(ByteWriter& out, const std::vector<Slot>& slots) {
-  std::vector<std::uint8_t> occupied((slots.size() + 7) / 8);
-  std::vector<std::uint16_t> ones;
-  std::vector<std::uint8_t> seen, checks;
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    if (slots[i].seen == 0) continue;
-    occupied[i / 8] = static_cast<std::uint8_t>(occupied[i / 8] | (1u << (i % 8)));
-    ones.push_back(slots[i].one);
-    seen.push_back(slots[i].seen);
-    checks.push_back(slots[i].check);
-  }
-  out.write_u32(static_cast<std::uint32_t>(ones.size()));
-  out.write(occupied);
-  put_table(out, ones);
-  out.write(seen);
-  out.write(checks);
-}
-
-bool take_slots(ByteReader& in, std::vector<Slot>& slots) {
-  const std::size_t count = in.read_u32();
-  const ByteView occupied = in.read_view((slots.size() + 7) / 8);
-  if (!in.ok() || count > slots.size()) return false;
-  std::vector<std::uint16_t> ones(count);
-  take_table(in, ones);
-  const ByteView seen = in.read_view(count), checks = in.read_view(count);
-  if (!in.ok()) return false;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    if ((occupied[i / 8] >> (i % 8) & 1) == 0) continue;
-    if (next == count) return false;
-    slots[i] = {ones[next], seen[next], checks[next]};
-    ++next;
-  }
-  return next == count;
 }
 
 }  // namespace
@@ -120,12 +85,11 @@ std::size_t match_class(std::uint32_t length) {
 }
 
 Prior::Prior(unsigned bits) : slot_bits(bits), slots(std::size_t{1} << bits) {
-  for (std::size_t s = 0; s < kSelectors; ++s) {
-    weights[s].assign(kSelectorSets[s] * kInputs, 0);
-    for (std::size_t i = 0; i < weights[s].size(); ++i) {
-      const std::size_t input = i % kInputs;
-      if (input + 1 < kInputs && input % 2 == 0) weights[s][i] = input < 2 * kContexts ? 900 : 700;
-    }
+  weights.assign(kSets * kInputs, 0);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const std::size_t input = i % kInputs;
+    const bool counter = input >= kOverlayInput ? input < kConstantInput : input % 2 == 0;
+    if (counter) weights[i] = input < kOverlayInput ? 1800 : 1400;
   }
   const auto identity_maps = [](std::vector<std::uint16_t>& map, std::size_t count) {
     map.resize(count * kSeenClasses * kMapBins);
@@ -138,7 +102,7 @@ Prior::Prior(unsigned bits) : slot_bits(bits), slots(std::size_t{1} << bits) {
   identity_maps(slot_map, kContexts);
   identity_maps(overlay_map, kOverlayContexts);
   match_map.assign(kMatches * kMatchClasses * 16, 60000);
-  final_weights.assign(64 * kSelectors, 65536 / static_cast<int>(kSelectors));
+  final_weights.assign(kFinalSets * kSelectors, 65536 / static_cast<int>(kSelectors));
   for (auto& table : apm) {
     table.resize(kApmSets * kApmBins);
     for (std::size_t i = 0; i < table.size(); ++i) {
@@ -162,40 +126,50 @@ void Prior::set_dictionary(ByteView text) {
 
 Bytes Prior::encode() const {
   ByteWriter body;
-  body.write_u8(static_cast<std::uint8_t>(slot_bits));
-  put_slots(body, slots);
   visit_tables(*this, [&](const auto& table) { put_table(body, table); });
-  body.write_u32(static_cast<std::uint32_t>(dictionary.size()));
   body.write(dictionary);
-  ByteWriter file;
-  file.write_u32(kMagic);
-  file.write_u32(static_cast<std::uint32_t>(body.size()));
   Bytes packed(ZSTD_compressBound(body.size()));
   packed.resize(ZSTD_compress(packed.data(), packed.size(), body.view().data(), body.size(), 19));
+  ByteWriter file;
+  file.write_u32(kMagic);
+  file.write_u8(static_cast<std::uint8_t>(slot_bits));
+  file.write_u32(static_cast<std::uint32_t>(dictionary.size()));
+  file.write_u32(static_cast<std::uint32_t>(packed.size()));
   file.write(packed);
+  file.write(encode_slots(slots));
   return file.take();
+}
+
+std::size_t Prior::memory_bytes() const {
+  const auto size = [](const auto& table) { return table.size() * sizeof(table[0]); };
+  std::size_t bytes =
+      size(slots) + size(slot_inputs) + size(overlay_inputs) + size(dictionary) + size(dictionary_index);
+  visit_tables(*this, [&](const auto& table) { bytes += size(table); });
+  return bytes;
 }
 
 Result<Prior> Prior::decode(ByteView file) {
   const auto bad = [](const char* why) {
     return Error{ErrorKind::invalid_argument, std::string("not a usable model file: ") + why};
   };
-  ByteReader head(file);
-  if (head.read_u32() != kMagic) return bad("it does not start with a model's mark");
-  const std::size_t size = head.read_u32();
-  if (!head.ok() || size > kMaxUnpacked) return bad("its size is beyond the limit of 24 MiB");
-  Bytes body(size);
-  if (ZSTD_decompress(body.data(), body.size(), head.rest().data(), head.rest().size()) != size)
-    return bad("it is damaged");
-  ByteReader in(body);
+  ByteReader in(file);
+  if (in.read_u32() != kMagic) return bad("it does not start with a model's mark");
   const unsigned bits = in.read_u8();
-  if (bits < 10 || bits > kMaxSlotBits) return bad("its table size is not supported");
+  const std::size_t text_size = in.read_u32();
+  const ByteView packed = in.read_view(in.read_u32());
+  if (!in.ok()) return bad("it is cut off");
+  if (bits < kMinSlotBits || bits > kMaxSlotBits || text_size > kMaxDictionary)
+    return bad("its tables are larger or smaller than supported");
   Prior prior(bits);
-  if (!take_slots(in, prior.slots)) return bad("its counters are damaged");
-  visit_tables(prior, [&](auto& table) { take_table(in, table); });
-  const ByteView text = in.read_view(in.read_u32());
-  if (!in.ok() || in.remaining() != 0) return bad("it is cut off");
-  prior.set_dictionary(text);
+  std::size_t size = text_size;
+  visit_tables(prior, [&](const auto& table) { size += table.size() * sizeof(table[0]); });
+  Bytes body(size);
+  if (ZSTD_decompress(body.data(), body.size(), packed.data(), packed.size()) != size)
+    return bad("it is damaged");
+  ByteReader tables(body);
+  visit_tables(prior, [&](auto& table) { take_table(tables, table); });
+  if (!decode_slots(in.rest(), prior.slots)) return bad("its counters are damaged");
+  prior.set_dictionary(tables.rest());
   prior.bake();
   return prior;
 }

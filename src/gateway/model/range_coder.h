@@ -11,6 +11,7 @@ class RangeEncoder {
   // `one`: chance in 1/65536 that `bit` is 1; 1 … 65535.
   void encode(bool bit, std::uint32_t one);
   Bytes finish();
+  std::size_t size() const { return out_.size(); }  // bytes that are final
 
  private:
   void shift();

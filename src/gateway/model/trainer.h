@@ -2,7 +2,7 @@
 // messages that the counters did not see (folds), since at run time no message was seen either.
 #pragma once
 
-#include <string>
+#include <functional>
 #include <vector>
 
 #include "gateway/model/message_coder.h"
@@ -23,15 +23,20 @@ struct TrainerOptions {
   unsigned folds = 4;
   unsigned rounds = 2;
   std::size_t dictionary_bytes = 192 * 1024;
-  std::uint8_t least_seen = 2;  // counters seen less often are not shipped
+  std::uint8_t least_units = 8;  // counters met in fewer conversations or families are not kept
 };
 
 class Trainer {
  public:
   explicit Trainer(TrainerOptions options) : options_(options) {}
-  Prior train(const std::vector<TrainingMessage>& messages, ByteView dictionary) const;
+  // `progress`: called before each step with its number and how many there are.
+  Prior train(const std::vector<TrainingMessage>& messages, ByteView dictionary,
+              const std::function<void(unsigned, unsigned)>& progress = nullptr) const;
 
  private:
+  // The counters of all messages but those of fold `without`.
+  void learn_counters(TrainingState& state, const std::vector<TrainingMessage>& messages,
+                      unsigned without) const;
   TrainerOptions options_;
 };
 

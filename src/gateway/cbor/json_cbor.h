@@ -2,10 +2,12 @@
 // order of keys and the value of every item, or refuses; takes nothing on trust. Pure functions.
 #pragma once
 
+#include <optional>
+
 #include "base/bytes.h"
 #include "base/result.h"
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 
 struct ConvertLimits {
   std::size_t bytes = std::size_t{1} << 20;  // of the result
@@ -27,4 +29,8 @@ Result<Bytes> cbor_of_json(ByteView json, Keys keys, const ConvertLimits& limits
 // big numbers and unknown simple values; limit_reached.
 Result<Bytes> json_of_cbor(ByteView cbor, Keys keys, const ConvertLimits& limits = {});
 
-}  // namespace ravine::gateway::coap_proxy
+// CBOR that json_of_cbor turns back into `json` byte for byte: of compact JSON with usual spellings of
+// numbers and characters. nullopt for other texts, and where the CBOR would be longer.
+std::optional<Bytes> exact_cbor_of_json(ByteView json);
+
+}  // namespace ravine::gateway::cbor

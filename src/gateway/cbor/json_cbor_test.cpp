@@ -1,12 +1,12 @@
-#include "gateway/coap_proxy/json_cbor.h"
+#include "gateway/cbor/json_cbor.h"
 
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
 
-#include "gateway/coap_proxy/key_table.h"
+#include "gateway/cbor/key_table.h"
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 namespace {
 
 std::string cbor(std::string_view json, Keys keys = Keys::text) {
@@ -119,6 +119,17 @@ TEST(JsonCbor, refuses_what_is_malformed) {
     EXPECT_FALSE(cbor_of_json(as_bytes(text), Keys::text).ok()) << text;
 }
 
+TEST(JsonCbor, is_exact_where_the_text_comes_back_byte_for_byte) {
+  const std::string_view text = R"({"z":[1,-7,0.25,true,null,18446744073709551615],"z":"\n\"é"})";
+  const auto item = exact_cbor_of_json(as_bytes(text));
+  ASSERT_TRUE(item);
+  EXPECT_LT(item->size(), text.size());
+  EXPECT_EQ(json(encode_hex(*item)), text);
+  for (const char* other : {"", "{", "1 ", "[1, 2]", "1.50000", "1e2", "-0", R"("\/")", R"("\u00e9")", "nan"})
+    EXPECT_FALSE(exact_cbor_of_json(as_bytes(other))) << other;
+  EXPECT_FALSE(exact_cbor_of_json(as_bytes(std::string(1000, '[') + std::string(1000, ']'))));
+}
+
 TEST(JsonCbor, refuses_numbers_that_would_lose_digits) {
   EXPECT_EQ(cbor_of_json(as_bytes("[18446744073709551616]"), Keys::text).error().kind,
             ErrorKind::unsupported);
@@ -145,4 +156,4 @@ TEST(JsonCbor, a_bomb_ends_at_the_limit) {
 }
 
 }  // namespace
-}  // namespace ravine::gateway::coap_proxy
+}  // namespace ravine::gateway::cbor

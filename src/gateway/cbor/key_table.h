@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 
 // The number of a key that has one: 1 to kMatrixKeys.
 std::optional<unsigned> matrix_key_number(std::string_view key);
@@ -13,4 +13,4 @@ std::optional<unsigned> matrix_key_number(std::string_view key);
 std::string_view matrix_key(std::uint64_t number);
 inline constexpr unsigned kMatrixKeys = 104;
 
-}  // namespace ravine::gateway::coap_proxy
+}  // namespace ravine::gateway::cbor

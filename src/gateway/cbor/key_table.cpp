@@ -1,9 +1,9 @@
-#include "gateway/coap_proxy/key_table.h"
+#include "gateway/cbor/key_table.h"
 
 #include <array>
 #include <map>
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 namespace {
 
 constexpr std::array<std::string_view, kMatrixKeys> kKeys{"event_id",
@@ -127,4 +127,4 @@ std::string_view matrix_key(std::uint64_t number) {
   return number >= 1 && number <= kMatrixKeys ? kKeys[number - 1] : std::string_view();
 }
 
-}  // namespace ravine::gateway::coap_proxy
+}  // namespace ravine::gateway::cbor

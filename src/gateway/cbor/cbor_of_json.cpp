@@ -1,15 +1,16 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
 #include <limits>
 #include <vector>
 
-#include "gateway/coap_proxy/json_cbor.h"
-#include "gateway/coap_proxy/key_table.h"
+#include "gateway/cbor/json_cbor.h"
+#include "gateway/cbor/key_table.h"
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 namespace {
 
 using boost::json::error_code;
@@ -161,4 +162,12 @@ Result<Bytes> cbor_of_json(ByteView json, Keys keys, const ConvertLimits& limits
   return std::move(writer.out);
 }
 
-}  // namespace ravine::gateway::coap_proxy
+std::optional<Bytes> exact_cbor_of_json(ByteView json) {
+  auto item = cbor_of_json(json, Keys::text, {.bytes = json.size()});
+  if (!item) return std::nullopt;
+  const auto again = json_of_cbor(*item, Keys::text, {.bytes = json.size()});
+  if (!again || !std::equal(again->begin(), again->end(), json.begin(), json.end())) return std::nullopt;
+  return std::move(item).value();
+}
+
+}  // namespace ravine::gateway::cbor

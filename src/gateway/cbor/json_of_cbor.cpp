@@ -4,10 +4,10 @@
 #include <bitset>
 #include <cmath>
 
-#include "gateway/coap_proxy/json_cbor.h"
-#include "gateway/coap_proxy/key_table.h"
+#include "gateway/cbor/json_cbor.h"
+#include "gateway/cbor/key_table.h"
 
-namespace ravine::gateway::coap_proxy {
+namespace ravine::gateway::cbor {
 namespace {
 
 constexpr unsigned kIndefinite = 31;
@@ -292,4 +292,4 @@ Result<Bytes> json_of_cbor(ByteView cbor, Keys keys, const ConvertLimits& limits
   return Reader(cbor, keys, limits).read();
 }
 
-}  // namespace ravine::gateway::coap_proxy
+}  // namespace ravine::gateway::cbor

@@ -219,9 +219,20 @@ int run_revoke(const Context& context, const CaOptions& options) {
   return kOk;
 }
 
-int run_renew(const Context& context) {
+// The node renews from wherever the authority is; without a node, only an authority in this state can.
+int run_renew(const Context& context, const CaOptions& options) {
   int code = kOk;
-  const auto answer = call_authority(context, "ca.renew", {}, code);
+  std::optional<json::value> answer;
+  if (is_running(context)) {
+    auto daemon = Daemon::open(context, code);
+    if (!daemon) return code;
+    json::object params;
+    if (!options.network.empty()) params["network"] = options.network;
+    answer = daemon->call("renew", std::move(params), code);
+  } else {
+    answer = call_authority(context, "ca.renew", {}, code);
+    if (!answer) print_note("a member without the authority renews while its node runs: ravine up");
+  }
   if (!answer) return code;
   if (context.json) {
     print_json(*answer);
@@ -326,8 +337,12 @@ void add_ca_commands(CLI::App& app, Context& context) {
   on_run(list, context, none, [](const Context& c, const CaOptions&) { return run_list(c); });
   CLI::App* show = add_command(*ca, "show", "Show the authority: roots, issuer, lifetimes", "ravine ca show");
   on_run(show, context, none, [](const Context& c, const CaOptions&) { return run_show(c, "ca.show", {}); });
-  CLI::App* renew = add_command(*ca, "renew", "Renew this machine's own certificate now", "ravine ca renew");
-  on_run(renew, context, none, [](const Context& c, const CaOptions&) { return run_renew(c); });
+  auto renewal = std::make_shared<CaOptions>();
+  renewal->network.clear();
+  CLI::App* renew = add_command(*ca, "renew", "Renew this machine's own certificate now",
+                                "ravine ca renew\nravine ca renew --network home");
+  renew->add_option("--network", renewal->network, "Which one, on a node of several networks");
+  on_run(renew, context, renewal, run_renew);
 
   auto revoke = std::make_shared<CaOptions>();
   CLI::App* command =

@@ -174,9 +174,15 @@ class Launch {
       return again;
     };
     options.apply_log_levels = [this](const node::Config& wanted) { apply_levels(*logger_, wanted); };
-    options.set_log_level = [this](LogLevel level, std::string_view component) {
-      if (component.empty()) return logger_->set_level(level);
-      (void)logger_->set_component_level(component, level).ok();
+    options.set_log_level = [this](std::string_view component, std::optional<LogLevel> level) -> Result<> {
+      if (!component.empty()) return logger_->set_component_level(component, level);
+      logger_->set_level(level.value_or(LogLevel::info));
+      return {};
+    };
+    options.log_levels = [this] {
+      std::map<std::string, LogLevel, std::less<>> levels;
+      for (auto& [component, level] : logger_->levels()) levels.emplace(std::move(component), level);
+      return levels;
     };
     options.on_shutdown_request = [this] { stop(); };
     signals_ = std::make_unique<host::SignalWatch>(loop_, [this](host::Signal signal) { handle(signal); });

@@ -20,13 +20,24 @@ int run_log_level(const Context& context, const std::string& level, const std::s
   int code = kOk;
   auto daemon = Daemon::open(context, code);
   if (!daemon) return code;
-  const auto answer = daemon->call("log.level", {{"level", level}, {"component", component}}, code);
+  json::object params{{"component", component}};
+  if (!level.empty()) params["level"] = level;
+  const auto answer = daemon->call("log.level", params, code);
   if (!answer) return code;
   if (context.json) {
     print_json(*answer);
-  } else {
-    print_line(fmt::format("{} logs at level {} until the node stops",
-                           component.empty() ? "everything" : component, level));
+    return kOk;
+  }
+  if (!level.empty()) {
+    print_line(level == "default" ? fmt::format("{} logs like everything else", component)
+                                  : fmt::format("{} logs at level {} until the node stops",
+                                                component.empty() ? "everything" : component, level));
+    return kOk;
+  }
+  const json::object& levels = answer->as_object();
+  print_line(fmt::format("everything: {}", text_of(levels, "level")));
+  for (const auto& [name, value] : levels.at("components").as_object()) {
+    print_line(fmt::format("{}: {}", std::string_view(name), std::string_view(value.as_string())));
   }
   return kOk;
 }
@@ -62,15 +73,21 @@ int run_version(const Context& context) {
 }  // namespace
 
 void add_settings_commands(CLI::App& app, Context& context) {
-  CLI::App* log = add_command(app, "log", "Change what the running node logs",
+  CLI::App* log = add_command(app, "log", "Show or change what the running node logs",
+                              "ravine log level\n"
                               "ravine log level debug\n"
                               "ravine log level trace --component session");
   log->require_subcommand(1);
   auto level = std::make_shared<std::string>();
   auto component = std::make_shared<std::string>();
-  CLI::App* set = add_command(*log, "level", "Set the log level until the node stops",
-                              "ravine log level debug\nravine log level trace --component session");
-  set->add_option("LEVEL", *level, "trace, debug, info, warning, error or off")->required();
+  CLI::App* set = add_command(*log, "level", "Show the log levels, or set one until the node stops",
+                              "ravine log level\n"
+                              "ravine log level debug\n"
+                              "ravine log level trace --component session\n"
+                              "ravine log level default --component session");
+  set->add_option(
+      "LEVEL", *level,
+      "trace, debug, info, warning, error or off; for a component also default: as everything else");
   set->add_option("--component", *component, "Only this part: node, driver, session, …");
   set->callback([&context, level, component] {
     context.action = [&context, level, component] { return run_log_level(context, *level, *component); };

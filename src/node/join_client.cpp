@@ -96,8 +96,11 @@ Result<std::unique_ptr<host::FlooredClock>> prepare(const StateDir& state) {
 
 std::string addresses_text(const identity::Invite& invite) {
   std::string out;
-  for (const HostPort& address : invite.addresses)
-    out += fmt::format("{}{}:{}", out.empty() ? "" : ", ", address.host, address.port);
+  for (const HostPort& address : invite.addresses) {
+    const bool is_ipv6 = address.host.find(':') != std::string::npos;
+    const std::string host = is_ipv6 ? "[" + address.host + "]" : address.host;
+    out += fmt::format("{}{}:{}", out.empty() ? "" : ", ", host, address.port);
+  }
   return out;
 }
 

@@ -6,7 +6,9 @@
 
 #include <boost/asio/io_context.hpp>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +24,9 @@ struct NodeOptions {
   bool control = true;                          // serve the control socket
   std::function<Result<Config>()> read_config;  // for reload(); empty: reload keeps the configuration
   std::function<void(const Config&)> apply_log_levels;
-  std::function<void(LogLevel, std::string_view)> set_log_level;  // component empty: the default level
+  // A component's level, or everything's when it is empty; no level: the component follows everything again.
+  std::function<Result<>(std::string_view component, std::optional<LogLevel>)> set_log_level;
+  std::function<std::map<std::string, LogLevel, std::less<>>()> log_levels;  // by component; "" is everything
   std::function<void()> on_shutdown_request;  // somebody called shutdown over the control socket
 };
 

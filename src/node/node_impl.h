@@ -42,6 +42,7 @@ inline constexpr Duration kRefusalPause = 600s;  // between warnings that peers 
 inline constexpr Duration kRenewRetryFirst = 60s;
 inline constexpr Duration kRenewRetryLast = 3600s;
 inline constexpr Duration kRenewRetryLeast = 1s;
+inline constexpr std::size_t kMaxRenewalWaiters = 16;
 inline constexpr std::size_t kMaxNetworks = 64;
 
 struct Network {
@@ -53,6 +54,7 @@ struct Network {
   bool renewing = false;
   std::optional<Instant> refusal_told;  // when a warning last said that peers refuse our certificate
   std::string renewal_error;            // of the last attempt; empty after a success
+  std::vector<std::function<void(Result<>)>> renewal_waiters;  // of renew_now(), ≤ kMaxRenewalWaiters
 
   bool active() const { return id != session::NetworkId{}; }
 };
@@ -137,6 +139,9 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   void renew_from_issuer(Network& network);
   void finish_renewal(session::NetworkId id, Result<services::Exchanged> exchanged);
   void renewal_failed(Network& network, std::string_view why);
+  void renewal_succeeded(Network& network);
+  // Renews before its time. `name` may be empty when one network alone has an authority.
+  void renew_now(std::string_view name, std::function<void(Result<>)> done);
   void renew_for_secret(Network& network);  // soon, but not all members at once
 
   // --- node_issuer.cpp
@@ -172,6 +177,7 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
 
   // --- node_methods.cpp
   void add_methods();
+  Result<> set_log_level(const boost::json::object& params);
   void add_service_methods();
   void add_peer_methods();
   void add_bench_method();

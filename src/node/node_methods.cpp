@@ -127,21 +127,54 @@ void Node::Impl::add_methods() {
     }
   });
   control->add_method("log.level", [this](const json::object& params, RpcReply reply) {
-    auto text = text_param(params, "level");
-    if (!text) return reply.error(text.error());
-    const auto level = host::parse_log_level(*text);
-    if (!level) {
-      return reply.error(
-          Error{ErrorKind::invalid_argument,
-                fmt::format("\"{}\" is no log level; use trace, debug, info, warning, error or off", *text)});
+    if (params.contains("level")) {
+      const Result<> set = set_log_level(params);
+      if (!set) return reply.error(set.error());
     }
-    const std::string component = text_param_or(params, "component", "");
-    if (options.set_log_level) options.set_log_level(*level, component);
-    reply.result(json::object{{"level", host::to_text(*level)}, {"component", component}});
+    json::object out{{"components", json::object{}}};
+    if (options.log_levels) {
+      for (const auto& [component, level] : options.log_levels()) {
+        if (component.empty()) {
+          out["level"] = host::to_text(level);
+        } else {
+          out["components"].as_object()[component] = host::to_text(level);
+        }
+      }
+    }
+    reply.result(out);
+  });
+  control->add_method("renew", [this](const json::object& params, RpcReply reply) {
+    const std::string name = text_param_or(params, "network", "");
+    renew_now(name, [this, name, reply](Result<> renewed) {
+      if (!renewed) return reply.error(renewed.error());
+      json::array names;
+      for (const auto& network : networks) {
+        if (name.empty() ? !network->member.is_pinned() : network->member.name == name)
+          names.push_back({{"network", network->member.name},
+                           {"directory", network->member.directory},
+                           {"not_after_unix", network->member.leaf().not_after.seconds}});
+      }
+      reply.result(names.at(0));
+    });
   });
   add_service_methods();
   add_peer_methods();
   add_authority_methods();
+}
+
+Result<> Node::Impl::set_log_level(const json::object& params) {
+  const auto text = text_param(params, "level");
+  if (!text) return text.error();
+  const std::string component = text_param_or(params, "component", "");
+  const auto level = host::parse_log_level(*text);
+  const bool follows = *text == "default" && !component.empty();
+  if (!level && !follows) {
+    return Error{ErrorKind::invalid_argument,
+                 fmt::format("\"{}\" is no log level; use trace, debug, info, warning, error or off, or, for "
+                             "a component, default",
+                             *text)};
+  }
+  return options.set_log_level ? options.set_log_level(component, level) : Result<>{};
 }
 
 void Node::Impl::add_service_methods() {

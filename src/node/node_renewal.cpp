@@ -61,11 +61,8 @@ void Node::Impl::renew_due(Network& network) {
     ReloadReport report;
     if (renewed) renewed = reload_networks(report);
     if (!renewed) return renewal_failed(network, renewed.error().message);
-    network.renewal_error.clear();
-    network.renewal_delay = Duration{0};
-    network.next_renewal = {};
     log.info("certificate for network {} renewed here", network.member.name);
-    return;
+    return renewal_succeeded(network);
   }
   renew_from_issuer(network);
 }
@@ -82,6 +79,49 @@ void Node::Impl::renewal_failed(Network& network, std::string_view why) {
   log.warning("certificate for network {} was not renewed, next try in {} s: {}", network.member.name,
               std::chrono::duration_cast<std::chrono::seconds>(network.renewal_delay).count(), why);
   schedule_tick();
+  for (const auto& waiter : std::exchange(network.renewal_waiters, {})) {
+    waiter(Error{ErrorKind::refused, fmt::format("the certificate was not renewed: {}", why)});
+  }
+}
+
+void Node::Impl::renewal_succeeded(Network& network) {
+  network.renewing = false;
+  network.renew_early.reset();
+  network.renewal_error.clear();
+  network.renewal_delay = Duration{0};
+  network.next_renewal = {};
+  for (const auto& waiter : std::exchange(network.renewal_waiters, {})) waiter({});
+}
+
+void Node::Impl::renew_now(std::string_view name, std::function<void(Result<>)> done) {
+  std::vector<Network*> possible;
+  for (const auto& network : networks) {
+    if (name.empty() ? !network->member.is_pinned() : network->member.name == name)
+      possible.push_back(network.get());
+  }
+  if (possible.empty()) {
+    return done(Error{ErrorKind::not_found, name.empty() ? "this node is in no network that has an authority"
+                                                         : fmt::format("no network \"{}\" here", name)});
+  }
+  if (possible.size() > 1)
+    return done(
+        Error{ErrorKind::invalid_argument, "this node is in several networks; say which: --network NAME"});
+  Network& network = *possible.front();
+  if (network.member.is_pinned()) {
+    return done(Error{ErrorKind::invalid_argument,
+                      fmt::format("network {} has pinned peers and no certificates to renew", name)});
+  }
+  if (!network.active()) {
+    return done(Error{ErrorKind::refused, fmt::format("{}; join again", network.member.unusable)});
+  }
+  if (network.renewal_waiters.size() >= kMaxRenewalWaiters)
+    return done(Error{ErrorKind::limit_reached, "too many wait for this renewal already"});
+  network.renewal_waiters.push_back(std::move(done));
+  network.renew_early = driver->now();
+  network.next_renewal = {};
+  driver->enter();
+  renew_due(network);
+  driver->touch();
 }
 
 void Node::Impl::renew_from_issuer(Network& network) {
@@ -120,12 +160,8 @@ void Node::Impl::finish_renewal(session::NetworkId id, Result<services::Exchange
   ReloadReport report;
   if (auto reloaded = reload_networks(report); !reloaded)
     return renewal_failed(*network, reloaded.error().message);
-  network->renewing = false;
-  network->renew_early.reset();
-  network->renewal_error.clear();
-  network->renewal_delay = Duration{0};
-  network->next_renewal = {};
   log.info("certificate for network {} renewed", member.name);
+  renewal_succeeded(*network);
   if (auto applied = apply_peers(config); !applied) log.warning("{}", applied.error().message);
   schedule_tick();
   driver->touch();

@@ -138,7 +138,6 @@ Result<> Connection::Impl::finish_creation(int status, const ngtcp2_cid& scid) {
   CidChange issued{{}, static_cast<std::uint8_t>(scid.datalen), false};
   std::memcpy(issued.cid.data(), scid.data, scid.datalen);
   cid_changes.push_back(issued);
-  cids.emplace_back(scid.data, scid.data + scid.datalen);
   if (options.keep_alive > Duration{0}) {
     ngtcp2_conn_set_keep_alive_timeout(connection.get(), nanoseconds(options.keep_alive));
   }
@@ -287,6 +286,8 @@ std::optional<Connection::CidChange> Connection::poll_cid_change() {
   if (impl_->cid_changes.empty()) return std::nullopt;
   const CidChange change = impl_->cid_changes.front();
   impl_->cid_changes.erase(impl_->cid_changes.begin());
+  if (impl_->cid_changes.empty())
+    impl_->cid_changes.shrink_to_fit();  // an idle session keeps no room for them
   return change;
 }
 

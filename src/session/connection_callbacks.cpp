@@ -87,7 +87,6 @@ void Connection::Impl::install_path_callbacks(ngtcp2_callbacks& made) {
     CidChange issued{{}, static_cast<std::uint8_t>(cid->datalen), false};
     std::memcpy(issued.cid.data(), cid->data, cid->datalen);
     self.cid_changes.push_back(issued);
-    self.cids.emplace_back(cid->data, cid->data + cid->datalen);
     return 0;
   };
   made.remove_connection_id = [](ngtcp2_conn*, const ngtcp2_cid* cid, void* user_data) {
@@ -95,9 +94,6 @@ void Connection::Impl::install_path_callbacks(ngtcp2_callbacks& made) {
     CidChange retired{{}, static_cast<std::uint8_t>(cid->datalen), true};
     std::memcpy(retired.cid.data(), cid->data, cid->datalen);
     self.cid_changes.push_back(retired);
-    std::erase_if(self.cids, [cid](const Bytes& known) {
-      return std::equal(known.begin(), known.end(), cid->data, cid->data + cid->datalen);
-    });
     return 0;
   };
   made.path_validation = [](ngtcp2_conn*, std::uint32_t, const ngtcp2_path* path, const ngtcp2_path*,

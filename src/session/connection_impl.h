@@ -87,7 +87,6 @@ struct Connection::Impl : PacketCrypto {
 
   SessionInfo info;
   std::vector<CidChange> cid_changes;
-  std::vector<Bytes> cids;
   std::vector<PathVerdict> verdicts;
   Bytes token;
   ngtcp2_ccerr error{};

@@ -100,7 +100,11 @@ Bytes Connection::current_dcid() const {
 }
 
 std::vector<Bytes> Connection::issued_cids() const {
-  return impl_->cids;
+  std::vector<ngtcp2_cid> known(ngtcp2_conn_get_scid(impl_->connection.get(), nullptr));
+  ngtcp2_conn_get_scid(impl_->connection.get(), known.data());
+  std::vector<Bytes> issued;
+  for (const ngtcp2_cid& cid : known) issued.emplace_back(cid.data, cid.data + cid.datalen);
+  return issued;
 }
 
 // Refused by ngtcp2 while the last update is unacknowledged (RFC 9001 §6.1), which is no error to anybody.

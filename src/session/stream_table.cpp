@@ -6,7 +6,7 @@ namespace ravine::session {
 void EventQueue::push(EventKind kind, Stream* stream, std::uint64_t code) {
   const auto size = static_cast<std::uint32_t>(ring_.size());
   if (tail_ - head_ == size) {
-    std::vector<Entry> larger(size == 0 ? 16 : std::size_t{2} * size);
+    std::vector<Entry> larger(size == 0 ? 4 : std::size_t{2} * size);
     for (std::uint32_t i = 0; i < size; ++i) larger[i] = ring_[(head_ + i) & (size - 1)];
     ring_ = std::move(larger);
     head_ = 0;
@@ -55,9 +55,9 @@ void StreamTable::erase(StreamId id) {
 
 void StreamTable::grow() {
   const std::vector<Stream*> old = std::move(slots_);
-  const std::size_t size = old.empty() ? 16 : 2 * old.size();
+  const std::size_t size = old.empty() ? 4 : 2 * old.size();
   slots_.assign(size, nullptr);
-  shift_ = old.empty() ? 60 : shift_ - 1;
+  shift_ = old.empty() ? 62 : shift_ - 1;
   size_ = 0;
   for (Stream* stream : old) {
     if (stream != nullptr) insert(stream);

@@ -1,6 +1,10 @@
 // The engine's traps: calls and circumstances that make ngtcp2 abort, stall or mislead. Each test is named by
 // the rule that avoids one; docs/testing.md lists them.
+#include <gnutls/gnutls.h>
 #include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
 
 #include "session/test_pair.h"
 
@@ -276,6 +280,29 @@ TEST_F(Traps, no_14_windows_grow_with_use) {
   pair->run(1s);
   // A fixed window of 1 MiB would carry 10 MB/s over 100 ms.
   EXPECT_GT(received, 20'000'000u);
+}
+
+// GnuTLS reports each message that it queues with its size.
+std::size_t certificate_request_size = 0;
+
+void note_certificate_request(int, const char* line) {
+  const std::string_view text = line;
+  const std::size_t name = text.find("CERTIFICATE REQUEST was queued [");
+  if (name == std::string_view::npos) return;
+  certificate_request_size = std::stoul(std::string(text.substr(text.find('[', name) + 1)));
+}
+
+TEST_F(Traps, no_15_an_acceptor_names_no_authority_to_strangers) {
+  certificate_request_size = 0;
+  gnutls_global_set_log_function(&note_certificate_request);
+  gnutls_global_set_log_level(4);
+  const bool established = pair->establish();
+  gnutls_global_set_log_level(0);
+  ASSERT_TRUE(established);
+  // Header 4, context 1, extensions' length 2, signature algorithms 12; one authority's name takes 21 and
+  // more.
+  EXPECT_GE(certificate_request_size, 7u);
+  EXPECT_LT(certificate_request_size, 32u);
 }
 
 TEST_F(Traps, no_16_every_migration_resets_the_window_of_both_ends) {

@@ -25,10 +25,6 @@ Bytes encode_control(const ControlMessage& message) {
 
 void ControlDecoder::feed(ByteView bytes) {
   if (failed_) return;
-  if (start_ > 0 && start_ == buffer_.size()) {
-    buffer_.clear();
-    start_ = 0;
-  }
   buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
 }
 
@@ -49,7 +45,10 @@ ControlDecoder::Outcome ControlDecoder::poll(ControlMessage& out) {
     return Outcome::malformed;
   }
   start_ = buffer_.size() - reader.remaining();
-  if (start_ > kMaxControlMessage) {
+  if (start_ == buffer_.size()) {
+    buffer_ = Bytes();  // not clear(): an idle session holds no buffer
+    start_ = 0;
+  } else if (start_ > kMaxControlMessage) {
     buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(start_));
     start_ = 0;
   }

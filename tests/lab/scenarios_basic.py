@@ -2,7 +2,7 @@
 import time
 
 from lab import LabError, is_listening, wait_until
-from nodes import PROXY, make_pair, serve, web_exposure
+from nodes import NETWORK, PROXY, Node, make_pair, serve, web_exposure
 
 MEBIBYTE = 1 << 20
 # The proxy answers within 3 s when a peer cannot be reached; tests allow five times a target.
@@ -193,3 +193,20 @@ for i in range(20):
     good += answer.endswith(data)
 print(good, "of 20")
 """
+
+
+def log_levels_are_shown_and_changed_at_run_time(lab):
+    """`log level` shows what is logged, sets it for all or one component, and takes it back."""
+    alpha = Node(lab, lab.namespace("a"), "alpha")
+    alpha.cli("ca", "init", "--network", NETWORK, "--name", "alpha")
+    alpha.configure()
+    alpha.start()
+    assert alpha.query("log", "level") == {"level": "debug", "components": {}}  # as the lab configures it
+    alpha.cli("log", "level", "trace", "--component", "session")
+    answer = alpha.query("log", "level", "warning")
+    assert answer == {"level": "warning", "components": {"session": "trace"}}, answer
+    assert "session: trace" in alpha.cli("log", "level").stdout
+    alpha.cli("log", "level", "default", "--component", "session")
+    assert alpha.query("log", "level") == {"level": "warning", "components": {}}
+    refused = alpha.cli("log", "level", "default", check=False)
+    assert refused.returncode == 2 and "no log level" in refused.stderr, refused

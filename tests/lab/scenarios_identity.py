@@ -29,6 +29,26 @@ def join_with_a_code(lab):
     assert again.returncode != 0, "a code works once"
 
 
+def a_member_renews_by_hand(lab):
+    """`ca renew` works where the authority is, and on a member as long as the issuer's node answers."""
+    alpha, bravo = make_pair(lab)
+    alpha.start()
+    bravo.start()
+    assert alpha.cli("ping", "-n", 1, "bravo").returncode == 0
+
+    def expiry(node):
+        return node.query("status")["networks"][0]["certificate"]["not_after_unix"]
+
+    before = {node: expiry(node) for node in (alpha, bravo)}
+    alpha.cli("ca", "lifetime", "60d")
+    for node in (alpha, bravo):
+        answer = node.query("ca", "renew")
+        assert answer["not_after_unix"] == expiry(node) > before[node] + 29 * 86400, answer
+    assert bravo.cli("ping", "-n", 1, "alpha").returncode == 0
+    alpha.stop()
+    away = bravo.cli("ca", "renew", check=False)
+    assert away.returncode == 4 and "not renewed" in away.stderr, away
+
 def revocation_cuts_a_live_session(lab):
     """Revoking a member ends its running session and its later dials, and leaves others alone."""
     alpha, bravo = make_pair(lab)

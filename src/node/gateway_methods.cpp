@@ -10,6 +10,8 @@ namespace ravine::node {
 
 namespace json = boost::json;
 
+static_assert(session::kGatewayExporter == gateway::security::kExporterLabel);
+
 void Node::Impl::add_gateway_methods() {
   services::add_flow_method(*control, *tunnels, [](std::string_view host) { return fuse_host(host); });
   // Both nodes of a session get the same secret, and nobody else does.
@@ -26,7 +28,7 @@ void Node::Impl::add_gateway_methods() {
                                     [&](const auto& network) { return network->id == info.network; });
       if (!info.has_certificate || own == networks.end())
         return reply.error(Error{ErrorKind::unauthenticated, "the peer has shown no certificate"});
-      const auto exported = live->export_keying_material(gateway::security::kExporterLabel);
+      const auto exported = live->export_keying_material(session::kGatewayExporter);
       reply.result(json::object{{"exported", encode_hex(exported)},
                                 {"own_id", encode_hex((*own)->member.id().view())},
                                 {"peer_id", encode_hex(info.peer.id.view())},

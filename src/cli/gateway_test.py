@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The gateway commands as a user types them: pairing, both sides, statistics, sessions between nodes, coap-proxy.
+"""The gateway commands as a user types them: pairing, both sides, statistics, sessions, coap-proxy.
 
 usage: gateway_test.py RAVINE SOURCE_DIRECTORY
 """
@@ -133,7 +133,8 @@ class Gateway(commands_test.Commands):
     def test_a_session_between_two_nodes_carries_the_link_with_keys_from_their_certificates(self):
         first, second = self.network()
         udp, tcp = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
-        self.assertEqual(first.run("expose", "5683", f"127.0.0.1:{udp}", "--udp", "--allow", "beta").returncode, 0)
+        exposed = first.run("expose", "5683", f"127.0.0.1:{udp}", "--udp", "--allow", "beta")
+        self.assertEqual(exposed.returncode, 0, exposed.stderr.decode())
         near = second.json("gateway", "pair", "--peer", "alpha.fuse", "--role", "near")
         far = first.json("gateway", "pair", "--peer", "beta.fuse", "--role", "far")
         self.assertEqual(near["check"], far["check"])
@@ -144,15 +145,16 @@ class Gateway(commands_test.Commands):
         self.assertEqual(transport["name"], "session alpha.fuse:5683")
         # A peer that exposes nothing, and one that is unknown, do not take the node down.
         self.assertEqual(second.run("ping", "alpha", "--count", "1").returncode, 0)
-        self.assertNotEqual(second.run("gateway", "pair", "--peer", "nobody.fuse", "--role", "near").returncode, 0)
+        unknown = second.run("gateway", "pair", "--peer", "nobody.fuse", "--role", "near")
+        self.fails(unknown, 6, "nobody")
 
     def test_a_session_to_an_unknown_peer_is_told_to_the_http_client(self):
         _, second = self.network()
         tcp = free_port(socket.SOCK_STREAM)
         code = self.machine("elsewhere").json("gateway", "pair")["code"]
         self.assertEqual(second.run("gateway", "pair", code).returncode, 0)
-        self.start(second, "gateway", "near", "--listen", f"127.0.0.1:{tcp}", "--peer", "nobody.fuse", "--timeout",
-                   "1s")
+        self.start(second, "gateway", "near", "--listen", f"127.0.0.1:{tcp}", "--peer", "nobody.fuse",
+                   "--timeout", "1s")
         status, text = self.ask(tcp, "/")
         self.assertEqual(status, 504)
         self.assertIn("nobody.fuse", text)
@@ -160,13 +162,13 @@ class Gateway(commands_test.Commands):
     def test_coap_proxy_carries_http_as_coap_and_back(self):
         machine = self.machine("proxy")
         udp, tcp = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
-        self.start(machine, "coap-proxy", "--coap-target", f"127.0.0.1:{udp}", "--coap-listen", f"127.0.0.1:{udp}",
-                   "--http-listen", f"127.0.0.1:{tcp}", "--http-target", self.upstream)
-        status, answer = self.ask(tcp, "/_matrix/client/r0/rooms/!r/send/m.room.message/1", "PUT",
-                                  b'{"msgtype":"m.text","body":"hello"}', Authorization="Bearer tok")
+        self.start(machine, "coap-proxy", "--coap-target", f"127.0.0.1:{udp}", "--coap-listen",
+                   f"127.0.0.1:{udp}", "--http-listen", f"127.0.0.1:{tcp}", "--http-target", self.upstream)
+        target = "/_matrix/client/r0/rooms/!r/send/m.room.message/1"
+        status, answer = self.ask(tcp, target, "PUT", b'{"msgtype":"m.text","body":"hello"}', Authorization="Bearer tok")
         self.assertEqual((status, answer["size"]), (200, 35))
         method, path, body, token = self.server.seen[-1]
-        self.assertEqual((method, path, token), ("PUT", "/_matrix/client/r0/rooms/!r/send/m.room.message/1", "Bearer tok"))
+        self.assertEqual((method, path, token), ("PUT", target, "Bearer tok"))
         self.assertEqual(json.loads(body), {"msgtype": "m.text", "body": "hello"})
         self.fails(machine.run("coap-proxy"), 2, "--coap-target")
         self.fails(machine.run("coap-proxy", "--only-coap", "--only-http"), 2, "nothing to do")

@@ -165,7 +165,8 @@ class Gateway(commands_test.Commands):
         self.start(machine, "coap-proxy", "--coap-target", f"127.0.0.1:{udp}", "--coap-listen",
                    f"127.0.0.1:{udp}", "--http-listen", f"127.0.0.1:{tcp}", "--http-target", self.upstream)
         target = "/_matrix/client/r0/rooms/!r/send/m.room.message/1"
-        status, answer = self.ask(tcp, target, "PUT", b'{"msgtype":"m.text","body":"hello"}', Authorization="Bearer tok")
+        status, answer = self.ask(tcp, target, "PUT", b'{"msgtype":"m.text","body":"hello"}',
+                                  Authorization="Bearer tok")
         self.assertEqual((status, answer["size"]), (200, 35))
         method, path, body, token = self.server.seen[-1]
         self.assertEqual((method, path, token), ("PUT", target, "Bearer tok"))

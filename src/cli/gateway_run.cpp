@@ -61,6 +61,7 @@ Result<std::string> only_pairing(const PairingStore& store, gateway::security::R
 
 std::vector<IpAddress> addresses_of(const std::vector<SocketAddress>& found) {
   std::vector<IpAddress> addresses;
+  addresses.reserve(found.size());
   for (const SocketAddress& one : found) addresses.push_back(one.ip);
   return addresses;
 }

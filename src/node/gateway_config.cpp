@@ -173,7 +173,7 @@ FarServiceOptions read_far(Section section) {
 }
 
 void read_tuning(Section& section, LinkTuning& out) {
-  std::string rate, max_body;
+  std::string rate;
   section.read("rate", rate);
   if (!rate.empty()) {
     const auto parsed = services::parse_rate(rate);

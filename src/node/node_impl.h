@@ -181,6 +181,7 @@ struct Node::Impl final : services::Issuer, services::RevocationStore, runtime::
   void add_service_methods();
   void add_peer_methods();
   void add_bench_method();
+  void add_gateway_methods();
   void add_authority_methods();
 
   boost::asio::io_context& loop;

@@ -244,6 +244,7 @@ void Node::Impl::add_peer_methods() {
     driver->touch();
   });
   add_bench_method();
+  add_gateway_methods();
 }
 
 void Node::Impl::add_bench_method() {

@@ -217,8 +217,8 @@ Duration Session::smoothed_rtt() const {
 
 std::array<std::uint8_t, 32> Session::export_keying_material(std::string_view label) const {
   // The TLS state is freed after the handshake, so what identity asks for was taken from it before.
-  ensure(impl_->keys_exported && label == identity::kJoinExporter);
-  return impl_->join_key;
+  ensure(impl_->keys_exported && (label == identity::kJoinExporter || label == kGatewayExporter));
+  return label == kGatewayExporter ? impl_->gateway_key : impl_->join_key;
 }
 
 // ---------------------------------------------------------------------------------------------- life cycle
@@ -242,6 +242,7 @@ void Session::Impl::settle(Instant now) {
     keys_exported = true;
     echo_key = connection->export_keying_material(kEchoExporter);
     join_key = connection->export_keying_material(identity::kJoinExporter);
+    gateway_key = connection->export_keying_material(kGatewayExporter);
     echo.emplace(echo_key, role);
     info = connection->info();
     connection->forget_chain();

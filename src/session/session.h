@@ -16,6 +16,8 @@ namespace ravine::session {
 class PathSet;
 class Endpoint;
 
+inline constexpr std::string_view kGatewayExporter = "EXPORTER-ravine-gateway";
+
 class Session {
  public:
   SessionId id() const;
@@ -84,7 +86,8 @@ class Session {
   Duration smoothed_rtt() const;
 
   // RFC 5705 / RFC 8446 §7.5 exporter of this session's TLS, for identity's join and renew exchanges
-  // (kJoinExporter): answers as long as the session lives, also after its TLS state was released.
+  // (kJoinExporter) and keys of gateways (kGatewayExporter), no other label: answers as long as the session
+  // lives, also after its TLS state was released.
   std::array<std::uint8_t, 32> export_keying_material(std::string_view label) const;
 
   // For the files of this folder alone.

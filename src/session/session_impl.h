@@ -81,7 +81,7 @@ struct Session::Impl {
   Route close_route;
   unsigned closes_due = 0, late_packets = 0;
   Instant gone_at = Instant::never();
-  std::array<std::uint8_t, 32> echo_key{}, join_key{};
+  std::array<std::uint8_t, 32> echo_key{}, join_key{}, gateway_key{};
   bool keys_exported = false;
 
   // --- control stream (session_control.cpp)

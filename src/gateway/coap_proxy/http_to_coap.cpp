@@ -26,7 +26,7 @@ std::string unescaped_uri(std::string_view text) {
   std::string out(text);
   const auto replace = [&](std::string_view from, std::string_view to) {
     const std::size_t at = out.find(from);
-    if (at != std::string::npos && at < 8) out.replace(at, from.size(), to);
+    if (at < 8) out.replace(at, from.size(), to);
   };
   for (const std::string_view colon : {"%3A", "%3a"}) replace(colon, ":");
   for (const std::string_view slashes : {"%2F%2F", "%2f%2f"}) replace(slashes, "//");

@@ -220,7 +220,8 @@ std::optional<PathTable::Expanded> PathTable::expand(const coap::Message& reques
       out.target += "/" + segment;
       continue;
     }
-    if (used >= path.size() || !put_argument(out.target, segment, path[used++])) return std::nullopt;
+    if (used >= path.size() || !put_argument(out.target, segment, path[used])) return std::nullopt;
+    ++used;
   }
   if (used != path.size()) return std::nullopt;
   if (slash || route.trailing_slash) out.target += '/';

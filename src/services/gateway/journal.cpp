@@ -147,6 +147,7 @@ void FileJournal::erase(std::uint64_t key) {
 
 std::vector<gateway::link::JournalEntry> FileJournal::entries() const {
   std::vector<gateway::link::JournalEntry> all;
+  all.reserve(held_.size());
   for (const auto& [key, record] : held_) all.push_back({key, record});
   return all;
 }

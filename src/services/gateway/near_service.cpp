@@ -129,9 +129,8 @@ Result<> NearService::Impl::open_peer(const PairingStore& store, Peer& peer) {
   if (options.tuning.plain_point_to_point)
     security.protection = gateway::security::UframeProtection::none(
         gateway::security::UframeProtection::PointToPoint("the user said that this line has two ends only"));
-  Paired<gateway::core::NearGateway>::Parts parts;
   peer.paired.emplace(PairedKeys(std::move(*state), security, options.tuning.rate_bps, context.random),
-                      std::move(parts));
+                      Paired<gateway::core::NearGateway>::Parts{});
   if (auto opened = open_transport(peer); !opened) return opened;
   if (options.tuning.plain_point_to_point && !peer.transport->is_point_to_point())
     return Error{ErrorKind::refused,
@@ -151,6 +150,7 @@ Result<> NearService::Impl::open_peer(const PairingStore& store, Peer& peer) {
   near.suppress = options.suppress;
   near.gateway_timeout = options.gateway_timeout;
   near.max_waiting = options.max_waiting;
+  Paired<gateway::core::NearGateway>::Parts parts;
   parts.link = link_options(peer);
   parts.make_coders = context.make_coders;
   parts.silence = options.tuning.silence;

@@ -28,7 +28,7 @@ Result<std::optional<Bytes>> read_key(const json::object& object, std::string_vi
     if (suffix == "_ascii") return std::optional(to_bytes(as_bytes(text)));
     auto bytes = decode_hex(text);
     if (!bytes) return wrong(name, fmt::format("\"{}\" is not hexadecimal", full));
-    return std::optional(std::move(*bytes));
+    return bytes;
   }
   return std::optional<Bytes>();
 }

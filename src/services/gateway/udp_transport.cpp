@@ -69,6 +69,7 @@ class UdpTransport final : public Transport {
   }
   std::vector<SocketAddress> addresses() const override {
     std::vector<SocketAddress> all;
+    all.reserve(sockets_.size());
     for (const auto& socket : sockets_) all.push_back(local_address(*socket));
     return all;
   }

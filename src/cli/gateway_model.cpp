@@ -111,7 +111,6 @@ int run_bodies_bench(const Context& context, const BodiesFlags& flags) {
 void add_gateway_model_commands(CLI::App& gateway, Context& context) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* train = add_command(gateway, "train", "Make a model of messages for the coder",
-                                "tools/gateway_corpus/build corpus\n"
                                 "ravine gateway train --in corpus/*.json* --out model.bin\n"
                                 "ravine gateway train --in mine.jsonl --out mine.bin --held-out other.jsonl");
   train->add_option("--in", flags->in, "Bodies (.jsonl) and conversations (.json) to learn from")->required();

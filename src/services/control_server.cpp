@@ -169,7 +169,7 @@ void ControlConnection::flush() {
   while (!output_.empty() && !closed_) {
     const ssize_t sent =
         ::send(socket_.native_handle(), output_.data(), output_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent > 0) {
+    if (sent >= 0) {
       output_.erase(0, static_cast<std::size_t>(sent));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       if (std::exchange(writing_, true)) return;
@@ -322,6 +322,7 @@ Result<> ControlServer::Impl::remove_stale() const {
     return Error{ErrorKind::already_exists, fmt::format("{} exists and is no socket: remove it", path)};
   }
   const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (probe < 0) return host::os_error(errno, "a socket to probe " + path);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof address.sun_path - 1);

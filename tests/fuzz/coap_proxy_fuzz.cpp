@@ -135,7 +135,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 4:
         send(world, input.below(2) == 0, input.bytes(input.below(64)));
         break;
-      case 5:
+      default:
         world.now = world.now + std::chrono::milliseconds(input.u16());
         if (world.proxy.next_deadline().at <= world.now) world.proxy.handle_timeout(world.now);
         break;

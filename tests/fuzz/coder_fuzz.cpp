@@ -10,6 +10,7 @@ using fuzz::expect;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const auto coders = [] {
     std::vector<std::unique_ptr<Coder>> made;
+    made.reserve(kCoderNames.size());
     for (const std::string_view name : kCoderNames) made.push_back(make_coder(name, shipped_model()).value());
     return made;
   }();

@@ -279,7 +279,7 @@ bool Exchanger::keep(const HeldKey& key, Kept kept) {
 
 void Exchanger::send_response(Instant now, RequestId id, const Serving& serving, Message response) {
   if (serving.block1 && !response.has(kBlock1)) response.add(kBlock1, serving.block1->encode());
-  if (serving.binding != 0) {
+  if (serving.binding != 0 && protection_ != nullptr) {
     Result<Message> sealed = protection_->seal_response(serving.binding, response);
     if (serving.observer == 0) protection_->forget(serving.binding);
     if (!sealed) return endpoint_.dismiss(now, id);
